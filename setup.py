@@ -1,0 +1,36 @@
+"""Everything the package says of itself is read from settings.ini."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+config = ConfigParser(delimiters=['='])
+config.read('settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+
+def lines(key: str) -> list[str]:
+    return [line for line in cfg[key].splitlines() if line]
+
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=Path('README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    author_email=cfg['author_email'],
+    keywords=cfg['keywords'],
+    license='Apache-2.0',
+    license_files=['LICENSE'],
+    url=cfg['git_url'],
+    project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
+    packages=find_packages(include=['ddpm_teach', 'ddpm_teach.*']),
+    package_data={'ddpm_teach': ['*.safetensors']},
+    python_requires='>=' + cfg['min_python'],
+    install_requires=lines('requirements'),
+    extras_require={'course': lines('course_requirements'), 'dev': lines('dev_requirements')},
+    entry_points={'console_scripts': lines('console_scripts')},
+    zip_safe=False,
+)
