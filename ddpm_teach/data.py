@@ -29,17 +29,17 @@ _IRIS = dict(black='1a1414', blue='2057c2', green='188037', violet='892f9d', amb
 def _variants(count: int, prefix: str = 'variant', without: tuple = ()) -> list[str]:
     return [f'{prefix}{i:02d}' for i in range(1, count + 1) if i not in without]
 
-# %% ../nbs/01_data.ipynb #2bb6833c
+# %% ../nbs/01_data.ipynb #88f55cf8
 STYLES = {
     'lorelei': dict(  # by Lisa Wischofsky, CC0 1.0
         crop=dict(scale=1.38, center=(500, 425), canvas=980),
         parts=dict(hair=_variants(48, without=(25, 28, 34)), head=_variants(4), nose=_variants(6), eyebrows=_variants(13),
                    eyes=_variants(24, without=(3, 13)), mouth=_variants(18, 'happy') + _variants(9, 'sad')),
-        optional=dict(glasses=(_variants(5), .2), earrings=(_variants(3), .1), hairAccessories=(['flowers'], .1)),
+        optional=dict(glasses=(_variants(5), .2), hairAccessories=(['flowers'], .1)),
         colors=dict(hairColor=_HAIR, skinColor=_SKIN, eyesColor=_IRIS, backgroundColor=_BACKGROUND),
-        fixed=dict(beardProbability=0, frecklesProbability=0, mouthColor='a01c30', hairAccessoriesColor='e0304a',
-                   glassesColor='1a1414', earringsColor='c99a1e'),
-        hidden={('glasses', 'variant02'): 'eyesColor', ('hair', 'variant21'): 'earrings'}),
+        fixed=dict(beardProbability=0, frecklesProbability=0, earringsProbability=0, mouthColor='a01c30',
+                   hairAccessoriesColor='e0304a', glassesColor='1a1414'),
+        hidden={('glasses', 'variant02'): 'eyesColor'}),
     'adventurer': dict(  # Remix of "Adventurer" by Lisa Wischofsky, CC BY 4.0, by way of dicebear-styles; recoloured, cropped, rasterised
         crop=dict(scale=1.26, center=(390, 362), canvas=762),
         parts=dict(hair=_variants(26, 'long') + _variants(18, 'short'), eyes=_variants(26), eyebrows=_variants(15), mouth=_variants(30)),
