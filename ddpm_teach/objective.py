@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .forward import eps_from_x0, posterior, q_sample, v_from_x0, x0_from_eps, x0_from_v
 from .schedule import Schedule
 
-# %% ../nbs/04_objective.ipynb #d6454253
+# %% ../nbs/04_objective.ipynb #369ec210
 def _same(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
     return x0
 
@@ -40,7 +40,7 @@ class DDPM(nn.Module):
 
     def x0_hat(self, x: Tensor, t: Tensor, clip: bool = False) -> Tensor:
         "What the model believes the clean pictures to be; `clip` keeps them in [-1, 1]."
-        guess = TO_X0[self.predicts](self(x, t).float().to(x.dtype), x, t, self.schedule)
+        guess = TO_X0[self.predicts](self(x, t).to(x.dtype), x, t, self.schedule)
         return guess.clamp(-1, 1) if clip else guess
 
 # %% ../nbs/04_objective.ipynb #09b57b39

@@ -1,0 +1,4 @@
+"""`python -m ddpm_teach`"""
+from ddpm_teach.cli import main
+
+main()
