@@ -29,7 +29,7 @@ _IRIS = dict(black='1a1414', blue='2057c2', green='188037', violet='892f9d', amb
 def _variants(count: int, prefix: str = 'variant', without: tuple = ()) -> list[str]:
     return [f'{prefix}{i:02d}' for i in range(1, count + 1) if i not in without]
 
-# %% ../nbs/01_data.ipynb #88f55cf8
+# %% ../nbs/01_data.ipynb #af627318
 STYLES = {
     'lorelei': dict(  # by Lisa Wischofsky, CC0 1.0
         crop=dict(scale=1.38, center=(500, 425), canvas=980),
@@ -46,12 +46,12 @@ STYLES = {
         optional=dict(glasses=(_variants(5), .2), details=(['blush'], .2)),
         colors=dict(hairColor=_HAIR, skinColor=_SKIN, eyesColor=_IRIS, backgroundColor=_BACKGROUND),
         fixed=dict(earringsProbability=0),
-        hidden={}),
+        hidden={('eyes', 'variant19'): 'eyesColor', ('eyes', 'variant20'): 'eyesColor'}),  # closed eyes
 }
 
-# %% ../nbs/01_data.ipynb #2ea5653d
+# %% ../nbs/01_data.ipynb #cb734437
 def generator(*key: int) -> np.random.Generator:
-    "A random generator for this tuple of whole numbers alone: the same on every machine and in every process."
+    "A random generator made from these whole numbers: the same in every process. Trailing zeros do not count: (1, 2) and (1, 2, 0) are one key."
     return np.random.default_rng(key)
 
 
@@ -135,7 +135,7 @@ class Pictures:
         "The labels of picture `i` in words."
         return {name: values[k] for (name, values), k in zip(self.words.items(), self.labels[i].tolist())}
 
-# %% ../nbs/01_data.ipynb #1a6e83d4
+# %% ../nbs/01_data.ipynb #a7014667
 def _cache_file(style: str, size: int, seed: int) -> Path:
     from platformdirs import user_cache_path
     versions = [metadata.version(name) for name in ('dicebear-core', 'dicebear-styles', 'resvg-py')]
@@ -144,13 +144,13 @@ def _cache_file(style: str, size: int, seed: int) -> Path:
     return user_cache_path('ddpm_teach') / 'characters' / name
 
 
-def _read(path: Path) -> tuple[Tensor, Tensor]:
+def _cached(path: Path) -> tuple[Tensor, Tensor]:
     "What is in the cache: images and labels, none if there is no file."
     from safetensors.torch import load_file
     if not path.exists():
         return torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int16)
     stored = load_file(path)
-    return stored['images'], stored['labels']
+    return stored['images'].clone(), stored['labels'].clone()        # copies: the file may be replaced later
 
 # %% ../nbs/01_data.ipynb #bf9ac363
 def _draw_range(style: str, size: int, seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +176,7 @@ def _draw_all(style: str, size: int, seed: int, start: int, stop: int, progress:
     images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*done))
     return images.permute(0, 3, 1, 2).contiguous(), labels
 
-# %% ../nbs/01_data.ipynb #ad218c55
+# %% ../nbs/01_data.ipynb #afdf71b0
 def characters(n: int = 12_000,         # how many
                size: int = 32,          # height and width in pixels
                seed: int = 0,           # another seed is another set
@@ -187,14 +187,12 @@ def characters(n: int = 12_000,         # how many
     from filelock import FileLock
     from safetensors.torch import save_file
     _check_size(size)
-    if style not in STYLES:
-        raise ValueError(f'characters: style is {style!r}, it should be one of {", ".join(STYLES)}')
-    if n < 1 or seed < 0:
-        raise ValueError(f'characters: n is {n} and seed {seed}; n should be 1 or more, seed 0 or more')
+    if style not in STYLES or n < 1 or seed < 0:
+        raise ValueError(f'characters: style is {style!r}, n {n}, seed {seed}; style should be one of {", ".join(STYLES)}, n 1 or more, seed 0 or more')
     path = _cache_file(style, size, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix('.lock')):
-        images, labels = _read(path)
+        images, labels = _cached(path)
         if len(images) < n:
             new = _draw_all(style, size, seed, len(images), n, progress)
             images, labels = (torch.cat([a, b]) if len(a) else b for a, b in zip((images, labels), new))
@@ -208,15 +206,18 @@ def _check_size(size: int):
     if size < 8 or size % 8:
         raise ValueError(f'size is {size}, it should be a multiple of 8, 8 or more: the network halves it three times')
 
-# %% ../nbs/01_data.ipynb #cd40b299
+# %% ../nbs/01_data.ipynb #7832838f
 def _find(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
     "Every file with its class, and the names of the classes."
-    from torchvision.datasets import ImageFolder
-    folders = [d for d in root.iterdir() if d.is_dir() and not d.name.startswith('.')]
-    if any(any(f.is_file() for f in d.rglob('*')) for d in folders):
-        found = ImageFolder(str(root), is_valid_file=lambda path: True, allow_empty=True)
-        return found.samples, found.classes
-    return [(str(f), 0) for f in sorted(root.iterdir()) if f.is_file()], [root.name or 'pictures']
+    files = [f for f in sorted(root.rglob('*')) if f.is_file() and not any(part.startswith('.') for part in f.relative_to(root).parts)]
+    inside = [f for f in files if f.parent != root]
+    if not inside:
+        return [(str(f), 0) for f in files], [root.name or 'pictures']
+    if len(inside) < len(files):
+        warnings.warn(f'image_folder: {len(files) - len(inside)} files beside the subfolders of {str(root)!r} are not read; move them into a subfolder')
+    kind = lambda f: f.relative_to(root).parts[0]
+    names = sorted({kind(f) for f in inside})
+    return [(str(f), names.index(kind(f))) for f in inside], names
 
 
 def _open(path: str, size: int) -> Tensor:
@@ -228,7 +229,7 @@ def _open(path: str, size: int) -> Tensor:
     image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
     return TF.pil_to_tensor(TF.center_crop(TF.resize(image, size), size))
 
-# %% ../nbs/01_data.ipynb #e05d1b12
+# %% ../nbs/01_data.ipynb #27aaa699
 def image_folder(path: str | Path,      # one subfolder a class, or a flat folder
                  size: int = 32,        # height and width in pixels, a multiple of 8
                  progress: bool = True,
@@ -250,10 +251,10 @@ def image_folder(path: str | Path,      # one subfolder a class, or a flat folde
     if not images:
         raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders')
     if skipped:
-        warnings.warn(f'image_folder: skipped {len(skipped)} files that are no pictures: {", ".join(skipped[:5])}{" ..." if len(skipped) > 5 else ""}')
+        warnings.warn(f'image_folder: skipped {len(skipped)} files that are not pictures: {", ".join(skipped[:5])}{" ..." if len(skipped) > 5 else ""}')
     return Pictures(torch.stack(images), torch.tensor(classes, dtype=torch.int16)[:, None], {'class': names})
 
-# %% ../nbs/01_data.ipynb #00bf4d13
+# %% ../nbs/01_data.ipynb #8e13109a
 ORDER, FLIP, NOISE = 1, 2, 3  # what a random generator is for: part of its key
 
 
@@ -262,7 +263,7 @@ def batches(images: Tensor,         # (n, C, H, W), bytes
             batch_size: int = 64,
             seed: int = 0,
             flip: bool = False,     # mirror half of them: for training only
-            ) -> Iterator[Tensor]:  # (batch_size, C, H, W), [-1, 1]; what does not fill a batch waits for the next epoch
+            ) -> Iterator[Tensor]:  # (batch_size, C, H, W), [-1, 1]; the last few that do not fill a batch are left out of this epoch
     "One epoch in random order."
     size = min(batch_size, len(images))
     order = torch.from_numpy(generator(seed, ORDER, epoch).permutation(len(images)))

@@ -66,7 +66,7 @@ def ddpm_loss(model: DDPM,
         each = each * weight(t, model.schedule, model.predicts).to(each)
     return each.mean()
 
-# %% ../nbs/04_objective.ipynb #80f1e349
+# %% ../nbs/04_objective.ipynb #edf04183
 def _per_x0(t: Tensor, schedule: Schedule, predicts: str) -> Tensor:
     "How much an error of 1 in x_0 is in what is predicted, squared."
     snr = schedule.snr[t.cpu()]
@@ -74,7 +74,7 @@ def _per_x0(t: Tensor, schedule: Schedule, predicts: str) -> Tensor:
 
 
 def min_snr(t: Tensor, schedule: Schedule, predicts: str, gamma: float = 5.) -> Tensor:
-    "Weight for `ddpm_loss`: min(snr, gamma) in terms of x_0 (Hang et al. 2023, eq. 8)."
+    "Weight for `ddpm_loss`: min(snr, gamma) in terms of x_0 (Hang et al. 2023)."
     return schedule.snr[t.cpu()].clamp(max=gamma) / _per_x0(t, schedule, predicts)
 
 
@@ -82,11 +82,11 @@ def like_v(t: Tensor, schedule: Schedule, predicts: str, most: float = 50.) -> T
     "Weight for `ddpm_loss`: that of an unweighted loss on v, min(snr + 1, most) in terms of x_0."
     return (schedule.snr[t.cpu()] + 1).clamp(max=most) / _per_x0(t, schedule, predicts)
 
-# %% ../nbs/04_objective.ipynb #05a7f3e7
+# %% ../nbs/04_objective.ipynb #9679818a
 def _log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     "log of the Gaussian's mass in the byte around each x0 (Ho et al. 2020, eq. 13)."
-    std = var.double().sqrt()
-    above, below = (x0.double() + 1 / 255 - mean.double()) / std, (x0.double() - 1 / 255 - mean.double()) / std
+    x0, mean, var = (value.cpu().double() for value in (x0, mean, var))       # float64, which not every device has
+    above, below = (x0 + 1 / 255 - mean) / var.sqrt(), (x0 - 1 / 255 - mean) / var.sqrt()
     above = torch.where(x0 > .999, torch.inf, above)
     below = torch.where(x0 < -.999, -torch.inf, below)
     far = above.abs() > below.abs()                       # where the tail to the right is the smaller number: mirror it
@@ -94,7 +94,7 @@ def _log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
     return log_high + torch.log1p(-(log_low - log_high).exp().clamp(max=1 - 1e-15))
 
-# %% ../nbs/04_objective.ipynb #92fa6d73
+# %% ../nbs/04_objective.ipynb #0e68814c
 def vlb_terms(model: DDPM,
               x0: Tensor,                        # pictures made of bytes, (B, C, H, W), [-1, 1]
               t: Tensor,                         # steps, (B,), 1..T: which term
@@ -110,7 +110,7 @@ def vlb_terms(model: DDPM,
     last = (t == 1).to(xt.device).reshape(var.shape)
     var_hat = torch.where(last, schedule.at('beta', t, like=xt), schedule.at(variance, t, like=xt))
     steps = gaussian_kl(mean, torch.where(last, var_hat, var), mean_hat, var_hat)
-    return torch.where(last, -_log_probability_of_bytes(x0, mean_hat, var_hat).to(steps.dtype), steps).flatten(1).sum(1)
+    return torch.where(last, -_log_probability_of_bytes(x0, mean_hat, var_hat).to(steps), steps).flatten(1).sum(1)
 
 
 def prior_kl(x0: Tensor, schedule: Schedule) -> Tensor:

@@ -42,11 +42,11 @@ class Schedule:
         value = getattr(self, name)[t.cpu()].to(like.dtype).to(like.device)
         return value.reshape(-1, *[1] * (like.ndim - 1))
 
-# %% ../nbs/02_schedule.ipynb #ecc3af9a
+# %% ../nbs/02_schedule.ipynb #7b11e914
 def _too_much_signal(T: int, abar: float) -> str:
     "What to say of a schedule that leaves signal at t = T."
     return (f'after all {T} steps abar_T = {abar:.3g}, so x_T still carries {math.sqrt(abar):.1%} of the picture\'s amplitude, but sampling starts '
-            f'from pure noise. Remedy: cosine_schedule({T}), or linear_schedule({T}, rescale=True)')
+            f'from pure noise. Remedy: cosine_schedule({T})' + (f', or linear_schedule({T}, rescale=True)' if T > 20 else ''))
 
 
 def _check_T(T: int):

@@ -75,8 +75,8 @@ def save_grid(images: Tensor,             # (B, C, H, W), numbers in [-1, 1], or
     unfinished.replace(path)
     return path
 
-# %% ../nbs/00_show.ipynb #49df41c1
-COLORS = ['#1b3a6b', '#d1495b', '#2a9d8f', '#edae49', '#7f7f7f']  # dark to light: navy, red, teal, amber, grey
+# %% ../nbs/00_show.ipynb #cf26f8b9
+COLORS = ['#1b3a6b', '#d1495b', '#2a9d8f', '#edae49', '#7f7f7f']  # navy, red, teal, amber: dark to light; grey is for backgrounds
 LINES = ['-', '--', '-.', ':', (0, (5, 1))]
 
 
@@ -89,7 +89,7 @@ def _style():
                          'legend.frameon': False, 'image.interpolation': 'nearest', 'image.cmap': 'gray'}):
         yield
 
-# %% ../nbs/00_show.ipynb #36540073
+# %% ../nbs/00_show.ipynb #ca52bf52
 def figure(cols: int = 1,          # axes side by side
            rows: int = 1,
            width: float = 4.,      # inches, each of the axes
@@ -108,6 +108,8 @@ def show_figure(fig, alt: str):
     if not alt.strip():
         raise ValueError('show_figure: alt is empty, it should say in words what the figure shows')
     png = io.BytesIO()
+    for ax in fig.axes:
+        ax.title.set_fontsize(9)
     with _style():
         fig.savefig(png, format='png')
     display(Picture(data=png.getvalue(), alt=alt))
@@ -133,7 +135,7 @@ def plot_curves(curves: dict[str, Sequence],  # name: heights, or (places, heigh
     if fig is not None:
         show_figure(fig, alt)
 
-# %% ../nbs/00_show.ipynb #2b1bce4e
+# %% ../nbs/00_show.ipynb #8b795529
 def show_images(images: Tensor | Sequence[Tensor],  # (B, C, H, W) or a list of (C, H, W), in [-1, 1], or bytes
                 alt: str,                           # the pictures in words
                 titles: Sequence[str] | None = None,  # one over each picture
@@ -153,10 +155,10 @@ def show_images(images: Tensor | Sequence[Tensor],  # (B, C, H, W) or a list of 
         ax.axis('off')
     for i, (ax, image) in enumerate(zip(axes, images)):
         ax.imshow(to_pil(image), interpolation='nearest')
-        ax.set_title(titles[i] if titles is not None else '', fontsize=9)
+        ax.set_title(titles[i] if titles is not None else '')
     show_figure(fig, alt)
 
-# %% ../nbs/00_show.ipynb #ed61a0f5
+# %% ../nbs/00_show.ipynb #5ab3e20d
 def show_chain(chain: Iterable,   # steps with `t`, `x` (B, C, H, W) and `x0_hat` (or None)
                alt: str,          # the pictures in words
                image: int = 0,    # which picture of the batch
@@ -172,7 +174,7 @@ def show_chain(chain: Iterable,   # steps with `t`, `x` (B, C, H, W) and `x0_hat
             ax.axis('off')
             if picture is not None:
                 ax.imshow(to_pil(picture[image]), interpolation='nearest')
-                ax.set_title(f't = {step.t}' if row == 0 else 'x0_hat', fontsize=9)
+                ax.set_title(f't = {step.t}' if row == 0 else 'x0_hat')
     show_figure(fig, alt)
 
 # %% ../nbs/00_show.ipynb #e66b24bd

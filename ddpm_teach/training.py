@@ -74,7 +74,7 @@ def bf16_is_faster(model: DDPM, x0: Tensor) -> bool:
             seconds[bf16].append(time.perf_counter() - start)
     return min(seconds[True][1:]) < min(seconds[False][1:])
 
-# %% ../nbs/06_training.ipynb #a6ac845f
+# %% ../nbs/06_training.ipynb #d804c248
 _FORMAT = 'ddpm_teach model 1'
 
 
@@ -96,7 +96,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
     from safetensors import safe_open
     with safe_open(path, 'pt') as file:
         about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-        return {name: file.get_tensor(name) for name in file.keys()}, about
+        return {name: file.get_tensor(name).clone() for name in file.keys()}, about    # copies: the file may be replaced later
 
 # %% ../nbs/06_training.ipynb #d6ff5e52
 def save(model: DDPM,                # with a `UNet` as its network
@@ -192,7 +192,7 @@ def _run(one_step: Callable[[Tensor, int, float], float], images: Tensor, epochs
 def _steps_in_epoch(settings: dict) -> int:
     return settings['pictures'] // min(settings['batch_size'], settings['pictures'])
 
-# %% ../nbs/06_training.ipynb #7d71c9d1
+# %% ../nbs/06_training.ipynb #99641806
 def _keep(out: Path, model, ema, optimiser, losses: list[float], settings: dict, bf16: bool, per_second: float):
     "Write the checkpoint and log.json."
     _save_checkpoint(out / 'checkpoint.safetensors', model, ema, optimiser, losses, settings | dict(bf16=bf16))
@@ -204,6 +204,13 @@ def _keep(out: Path, model, ema, optimiser, losses: list[float], settings: dict,
     unfinished = out / 'log.json.part'
     unfinished.write_text(json.dumps(about, indent=1) + '\n')
     unfinished.replace(out / 'log.json')
+
+# %% ../nbs/06_training.ipynb #aebe2492
+def _name(function: Callable | None) -> str | None:
+    "What to call a function in the settings; for `functools.partial` with its arguments."
+    if isinstance(function, partial):
+        return f'{_name(function.func)}{function.args}{sorted(function.keywords.items())}'
+    return None if function is None else getattr(function, '__name__', type(function).__name__)
 
 
 def _resume(out: Path | None, model, ema, optimiser, settings: dict) -> tuple[list[float], bool | None]:
@@ -217,25 +224,27 @@ def _resume(out: Path | None, model, ema, optimiser, settings: dict) -> tuple[li
                              'use the same, another folder for `out`, or resume=False')
     return _load_checkpoint(out / 'checkpoint.safetensors', model, ema, optimiser)[0], before['bf16']
 
-# %% ../nbs/06_training.ipynb #502bebc7
+# %% ../nbs/06_training.ipynb #103de366
 class Trained(NamedTuple):
     "What `train` returns."
     model: DDPM            # with the averaged weights: sample from this one
     losses: list[float]    # one for each step
 
-
+# %% ../nbs/06_training.ipynb #90d43c26
 def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Callable = F.mse_loss, weight: Callable | None = like_v, lr: float = 2e-3,
           batch_size: int = 64, seed: int = 0, flip: bool = True, out: str | Path | None = None, resume: bool = True,
           on_epoch: Callable[[int, DDPM, list[float]], None] | None = None, device: str | torch.device | None = None,
           bf16: bool | None = None, progress: bool = True) -> Trained:
+    if weight is like_v and model.predicts == 'eps':
+        raise ValueError("train: weight is like_v, which weights an error in eps by up to 1 / snr; for predicts='eps' give weight=None or min_snr")
     images, device, out = getattr(data, 'images', data), pick_device(device), None if out is None else Path(out)
     model.to(device).train()
     ema, optimiser = averaged(model), torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .99), weight_decay=.01, fused=True)
-    settings = dict(network=getattr(model.network, 'config', None), predicts=model.predicts, T=model.schedule.T, pictures=len(images), lr=lr, batch_size=batch_size,
-                    seed=seed, flip=flip, loss=loss.__name__, weight=getattr(weight, '__name__', None))
+    settings = dict(network=getattr(model.network, 'config', None), predicts=model.predicts, T=model.schedule.T, abar=model.schedule.abar[model.schedule.T // 2].item(),
+                    pictures=len(images), lr=lr, batch_size=batch_size, seed=seed, flip=flip, loss=_name(loss), weight=_name(weight))
     losses, before = _resume(out if resume else None, model, ema, optimiser, settings)
-    bf16 = before if bf16 is None else bf16
-    bf16 = bf16_is_faster(model, torch.zeros(batch_size, *images.shape[1:], device=device)) if bf16 is None else bf16
+    if (bf16 := before if bf16 is None else bf16) is None:
+        bf16 = bf16_is_faster(model, torch.zeros(batch_size, *images.shape[1:], device=device))
     one_step, start, first = partial(_one_step, model, ema, optimiser, loss, weight, bf16, seed, out), time.perf_counter(), len(losses)
     for epoch in _run(one_step, images, epochs, losses, settings, progress):
         if out is not None:
@@ -246,12 +255,12 @@ def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Calla
         save(ema.module, out / 'model.safetensors', half=True)
     return Trained(ema.module.eval(), losses)
 
-# %% ../nbs/06_training.ipynb #ad0eac37
+# %% ../nbs/06_training.ipynb #0373ae66
 train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and return it with averaged weights.
 
-    data: `Pictures`, or bytes (n, C, H, W).   epochs: how often to see each picture; 12,000 take 188 steps of 64.
-    loss: `F.mse_loss` (L2), `F.l1_loss` (the paper's choice), `F.huber_loss`.   weight: of each t; None for the simple loss of Ho et al., `min_snr`, ...
+    data: `Pictures`, or bytes (n, C, H, W).   epochs: how often to see each picture; 12,000 give 187 steps of 64.
+    loss: `F.mse_loss` (L2), `F.l1_loss` (the paper's choice), `F.huber_loss`.   weight: of each t; `like_v` is for 'x0' and 'v'; None, the simple loss of Ho et al., or `min_snr` for 'eps'.
     lr: the highest learning rate.   seed: of order, mirrors, t and noise.   flip: mirror half of the pictures.
-    out: a folder for checkpoint.safetensors and log.json, written after each epoch, and model.safetensors.   resume: go on from its checkpoint.
+    out: a folder for checkpoint.safetensors and log.json, written after each epoch, and model.safetensors.   resume: go on from its checkpoint, with the same `epochs`.
     on_epoch: called with the epoch, the averaged model and the losses.   bf16: by default what a timed step says.
     Raises FloatingPointError when the loss is not finite, ValueError when settings do not fit the checkpoint."""

@@ -1,0 +1,144 @@
+"""The package as programs see it: in step with its notebooks, light, offline, and whole without them."""
+import ast
+import importlib
+import json
+import multiprocessing
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import ddpm_teach as d
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(code, **env):
+    """Run `code` in a fresh process and return what it printed."""
+    import os
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, **env})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_readme_is_the_index():
+    from readme import readme
+    assert (ROOT / 'README.md').read_text(encoding='utf-8') == readme(), 'run: python tests/readme.py'
+
+
+def test_version_is_one():
+    import configparser
+    config = configparser.ConfigParser(delimiters=['='])
+    config.read(ROOT / 'settings.ini')
+    assert config['DEFAULT']['version'] == d.__version__
+
+
+def test_every_public_name_is_found():
+    for module, names in d._MODULES.items():
+        exported = importlib.import_module(f'ddpm_teach.{module}').__all__
+        for name in names.split():
+            assert name in exported and getattr(d, name) is not None, name
+    with pytest.raises(AttributeError):
+        d.no_such_name
+
+
+def test_modules_use_neither_nbdev_nor_fastcore():
+    for path in (ROOT / 'ddpm_teach').glob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ''] if isinstance(node, ast.ImportFrom) else []
+            assert not any(name.split('.')[0] in ('nbdev', 'fastcore', 'execnb') for name in names), path
+
+
+def test_sampling_is_light_and_offline():
+    code = """
+import socket, sys
+def refuse(*args, **kwargs): raise AssertionError('the network was asked')
+socket.socket.connect = refuse
+socket.getaddrinfo = refuse
+import ddpm_teach
+from ddpm_teach import sample, linear_schedule, DDPM, pretrained
+from functools import partial
+import torch
+model = pretrained()
+short = DDPM(model.network, linear_schedule(4, .1, .9999), model.predicts)
+images = sample(2, short, seed=0, progress=False)
+assert images.shape == (2, 3, 32, 32)
+heavy = [m for m in ('torchvision', 'matplotlib', 'ipywidgets', 'accelerate', 'dicebear', 'nbdev', 'fastcore', 'IPython') if m in sys.modules]
+print(heavy)
+"""
+    assert run(code).strip() == '[]'
+
+
+def _characters(cache, queue):
+    import os
+    os.environ['XDG_CACHE_HOME'] = cache
+    queue.put(d.characters(40, progress=False).images.float().mean().item())
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='moves the cache by XDG_CACHE_HOME')
+def test_two_first_calls_draw_once_and_a_broken_drawing_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    queue = multiprocessing.get_context('spawn').Queue()
+    two = [multiprocessing.get_context('spawn').Process(target=_characters, args=(str(tmp_path), queue)) for _ in range(2)]
+    [p.start() for p in two]
+    values = [queue.get(timeout=120) for _ in two]
+    [p.join() for p in two]
+    assert values[0] == values[1]
+    files = list(tmp_path.rglob('*.safetensors'))
+    assert len(files) == 1 and not list(tmp_path.rglob('*.part'))
+    drawn = files[0].stat().st_mtime_ns
+    (files[0].parent / (files[0].name + '.99.part')).write_bytes(b'half')       # what an interrupted drawing leaves
+    again = d.characters(40, progress=False)
+    assert again.images.float().mean().item() == values[0] and files[0].stat().st_mtime_ns == drawn
+    more = d.characters(60, progress=False)
+    assert torch.equal(more.images[:40], again.images) and torch.equal(more.labels[:40], again.labels)
+
+
+def test_every_export_works_without_a_notebook(tmp_path):
+    """Each public name is called in this process, where no notebook has run."""
+    data = d.characters(64, progress=False)
+    x0, eps = d.to_float(data.images[:4]), torch.randn(4, 3, 32, 32)
+    t, schedule = torch.tensor([1, 2, 50, 100]), d.cosine_schedule(100)
+    xt = d.q_sample(x0, t, schedule, eps)
+    network = d.UNet(channels=(8, 16), groups=4)
+    model = d.DDPM(network, schedule)
+    chain = [d.Step(1, x0, None), d.Step(0, x0, x0)]
+    fig, axes = d.figure()
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    d.to_pil(x0[0]).save(folder / 'one.png')
+    trained = d.train(model, data, 1, progress=False, bf16=False)
+    calls = dict(
+        animate=lambda: d.animate(chain, tmp_path / 'a.gif'), figure=lambda: fig, image_grid=lambda: d.image_grid(x0),
+        plot_curves=lambda: d.plot_curves({'a': [1, 2], 'b': [2, 1]}, alt='two lines', ax=axes[0]) or fig,
+        save_grid=lambda: d.save_grid(x0, tmp_path / 'a.png'), show_chain=lambda: d.show_chain(chain, alt='a chain') or 1,
+        show_figure=lambda: d.show_figure(fig, 'axes') or 1, show_images=lambda: d.show_images(x0, alt='faces', titles='abcd') or 1,
+        to_float=lambda: d.to_float(data.images), to_pil=lambda: d.to_pil(x0[0]), to_uint8=lambda: d.to_uint8(x0),
+        Pictures=lambda: d.Pictures(data.images, data.labels, data.words).describe(0), batches=lambda: next(d.batches(data.images)),
+        characters=lambda: data, image_folder=lambda: d.image_folder(folder),
+        Schedule=lambda: d.Schedule(torch.full((50,), .5)), cosine_schedule=lambda: schedule, linear_schedule=lambda: d.linear_schedule(1000),
+        sigmoid_schedule=lambda: d.sigmoid_schedule(100),
+        Mixture=lambda: d.Mixture(torch.zeros(2, 1), torch.ones(2), torch.full((2,), .5)).log_density(torch.zeros(3, 1), torch.tensor([1, 2, 3]), schedule),
+        eps_from_x0=lambda: d.eps_from_x0(x0, xt, t, schedule), x0_from_eps=lambda: d.x0_from_eps(eps, xt, t, schedule),
+        v_from_x0=lambda: d.v_from_x0(x0, xt, t, schedule), x0_from_v=lambda: d.x0_from_v(x0, xt, t, schedule),
+        posterior=lambda: d.posterior(x0, xt, t, schedule), q_sample=lambda: xt, q_step=lambda: d.q_step(x0, t, schedule, eps),
+        DDPM=lambda: model.x0_hat(xt, t), ddpm_loss=lambda: d.ddpm_loss(model, x0, t, eps, F.l1_loss, d.min_snr), like_v=lambda: d.like_v(t, schedule, 'eps'),
+        min_snr=lambda: d.min_snr(t, schedule, 'v'), prior_kl=lambda: d.prior_kl(x0, schedule), vlb_terms=lambda: d.vlb_terms(model, x0, t, eps),
+        Attention=lambda: d.Attention(8, 4)(torch.randn(1, 8, 4, 4)), ResBlock=lambda: d.ResBlock(8, 8, 8, 4)(torch.randn(1, 8, 4, 4), torch.randn(1, 8)),
+        UNet=lambda: network(x0, t - 1), time_embedding=lambda: d.time_embedding(t, 8), Trained=lambda: trained, train=lambda: trained,
+        save=lambda: d.save(model, tmp_path / 'm.safetensors'), load=lambda: d.load(d.save(model, tmp_path / 'm.safetensors')),
+        Step=lambda: chain[0], ancestral=lambda: list(d.ancestral(model, eps, start=2)), interpolate=lambda: d.interpolate(x0[0], x0[1], 2, 3, model),
+        pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False))
+    assert sorted(calls) == d.__all__
+    for name, call in calls.items():
+        assert call() is not None, name
+
+
+def test_stored_log_belongs_to_the_shipped_model():
+    log = json.loads((ROOT / 'nbs/results/shipped.json').read_text())
+    model = d.pretrained()
+    assert model.network.config == log['network'] and model.predicts == log['predicts'] and model.schedule.T == log['T']
+    assert log['loss_of_each_epoch'][-1] < log['loss_of_each_epoch'][0] / 5 and len(log['loss_of_each_epoch']) >= 20
