@@ -5,44 +5,44 @@
 # %% auto #0
 __all__ = ['Schedule', 'linear_schedule', 'cosine_schedule', 'sigmoid_schedule']
 
-# %% ../nbs/02_schedule.ipynb #b36f53b9
+# %% ../nbs/02_schedule.ipynb #d4d8b449
 import math, warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-# %% ../nbs/02_schedule.ipynb #75ea40cf
-@dataclass(frozen=True, eq=False)
+# %% ../nbs/02_schedule.ipynb #d5d92fe7
 class Schedule:
-    "The noise schedule: arrays over t = 0..T in float64 on the CPU, made from `betas`, the variances of steps 1..T."
-    betas: Tensor  # (T,), above 0 and below 1
+    "The noise schedule: arrays over t = 0..T in float64 on the CPU, made from `betas` (T,), the variances of steps 1..T."
 
-    def __post_init__(self):
-        betas = torch.as_tensor(self.betas, dtype=torch.float64, device='cpu')
-        if betas.ndim != 1 or len(betas) == 0:
-            raise ValueError(f'Schedule: betas has shape {tuple(betas.shape)}, it should be a list of T >= 1 numbers')
-        if not ((betas > 0) & (betas < 1)).all():
-            raise ValueError(f'Schedule: betas run from {betas.min():.3g} to {betas.max():.3g}, they should lie between 0 and 1, both excluded; '
-                             'with rescaled linear steps take T above 20')
-        set_ = lambda name, value: object.__setattr__(self, name, value)
-        set_('betas', betas)
-        set_('T', len(betas))                                            # number of steps
-        set_('beta', torch.cat([betas.new_zeros(1), betas]))             # variance added by step t; 0 at t = 0
-        set_('alpha', 1 - self.beta)
-        set_('abar', self.alpha.cumprod(0))                              # product of alpha up to t; 1 at t = 0
-        set_('snr', self.abar / (1 - self.abar))                         # infinite at t = 0
-        before = torch.cat([betas.new_ones(1), self.abar[:-1]])
-        set_('posterior_var', torch.where(self.beta > 0, (1 - before) / (1 - self.abar).clamp(min=1e-300) * self.beta, 0.))
+    def __init__(self, betas: Tensor):
+        self.betas = _checked(torch.as_tensor(betas, dtype=torch.float64, device='cpu'))
+        self.T = len(self.betas)                                           # number of steps
+        self.beta = torch.cat([self.betas.new_zeros(1), self.betas])       # variance added by step t; 0 at t = 0
+        self.alpha = 1 - self.beta
+        self.abar = self.alpha.cumprod(0)                                  # product of alpha up to t; 1 at t = 0
+        self.snr = self.abar / (1 - self.abar)                             # infinite at t = 0
+        ratio = (1 - self.abar[:-1]) / (1 - self.abar[1:])
+        self.posterior_var = torch.cat([self.betas.new_zeros(1), ratio * self.betas])
         if self.abar[-1] > 1e-3:
-            warnings.warn(_too_much_signal(self.T, self.abar[-1].item()), stacklevel=4)
+            warnings.warn(_too_much_signal(self.T, self.abar[-1].item()), stacklevel=3)
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         "Array `name` at steps `t` (B,), shaped to multiply `like` (B, ...), with its dtype and device."
         value = getattr(self, name)[t.cpu()].to(like.dtype).to(like.device)
         return value.reshape(-1, *[1] * (like.ndim - 1))
 
-# %% ../nbs/02_schedule.ipynb #7b11e914
+# %% ../nbs/02_schedule.ipynb #44b65ead
+def _checked(betas: Tensor) -> Tensor:
+    "The same, if it can be a schedule."
+    if betas.ndim != 1 or len(betas) == 0:
+        raise ValueError(f'Schedule: betas has shape {tuple(betas.shape)}, it should be a list of T >= 1 numbers')
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ValueError(f'Schedule: betas run from {betas.min():.3g} to {betas.max():.3g}, they should lie between 0 and 1, both excluded; '
+                         'with rescaled linear steps take T above 20')
+    return betas
+
+
 def _too_much_signal(T: int, abar: float) -> str:
     "What to say of a schedule that leaves signal at t = T."
     return (f'after all {T} steps abar_T = {abar:.3g}, so x_T still carries {math.sqrt(abar):.1%} of the picture\'s amplitude, but sampling starts '

@@ -98,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict]:
         about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
         return {name: file.get_tensor(name).clone() for name in file.keys()}, about    # copies: the file may be replaced later
 
-# %% ../nbs/06_training.ipynb #d6ff5e52
+# %% ../nbs/06_training.ipynb #3022ac23
 def save(model: DDPM,                # with a `UNet` as its network
          path: str | Path,           # a file name ending in .safetensors
          half: bool = False,         # store the weights in half precision
@@ -110,7 +110,7 @@ def save(model: DDPM,                # with a `UNet` as its network
     _write(tensors, Path(path), dict(format=_FORMAT, network=model.network.config, predicts=model.predicts))
     return Path(path)
 
-
+# %% ../nbs/06_training.ipynb #492a3621
 def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
     "Read a model that `save` wrote, ready for sampling. Raises FileNotFoundError, or ValueError for another kind of file."
     from safetensors import SafetensorError
