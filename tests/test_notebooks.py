@@ -26,6 +26,7 @@ def test_outputs(path):
     for cell, source in cells(path, 'code'):
         for output in cell['outputs']:
             assert output['output_type'] != 'error', f'saved error: {output}'
+            assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {}), f'a progress bar was saved, by:\n{source}'
             for kind in output.get('data', {}):
                 if kind.startswith('image/'):
                     alt = output['metadata'].get('alt') or output['metadata'].get(kind, {}).get('alt', '')
