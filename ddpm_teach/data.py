@@ -152,7 +152,7 @@ def _cached(path: Path) -> tuple[Tensor, Tensor]:
     stored = load_file(path)
     return stored['images'].clone(), stored['labels'].clone()        # copies: the file may be replaced later
 
-# %% ../nbs/01_data.ipynb #bf9ac363
+# %% ../nbs/01_data.ipynb #d88e3633
 def _draw_range(style: str, size: int, seed: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
     "Characters `start` up to `stop`: bytes (n, size, size, 3) and labels (n, attributes)."
     drawing, vocabulary = _load_style(style), words(style)
@@ -165,6 +165,7 @@ def _draw_range(style: str, size: int, seed: int, start: int, stop: int) -> tupl
 def _draw_all(style: str, size: int, seed: int, start: int, stop: int, progress: bool) -> tuple[Tensor, Tensor]:
     "The same on all cores, with a progress bar."
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
     from tqdm.auto import tqdm
     edges = [*range(start, stop, 200), stop]
     tasks = (delayed(_draw_range)(style, size, seed, a, b) for a, b in zip(edges, edges[1:]))
@@ -173,6 +174,8 @@ def _draw_all(style: str, size: int, seed: int, start: int, stop: int, progress:
         for part in Parallel(n_jobs=-1 if stop - start > 200 else 1, return_as='generator')(tasks):
             done.append(part)
             bar.update(len(part[0]))
+    if stop - start > 200:
+        get_reusable_executor().shutdown()                # idle workers would hold up the end of this process
     images, labels = (torch.from_numpy(np.concatenate(arrays)) for arrays in zip(*done))
     return images.permute(0, 3, 1, 2).contiguous(), labels
 
