@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 from importlib import import_module as _import_module
 
 _MODULES = {
-    'show': 'animate figure image_grid plot_curves save_grid show_chain show_figure show_images to_float to_pil to_uint8',
+    'show': 'animate figure image_grid load_grid plot_curves save_grid show_chain show_figure show_images to_float to_pil to_uint8',
     'data': 'Pictures batches characters image_folder',
     'schedule': 'Schedule cosine_schedule linear_schedule sigmoid_schedule',
     'forward': 'Mixture eps_from_x0 posterior q_sample q_step v_from_x0 x0_from_eps x0_from_v',
@@ -15,6 +15,7 @@ _MODULES = {
     'unet': 'Attention ResBlock UNet time_embedding',
     'training': 'Trained load save train',
     'sampling': 'Step ancestral interpolate pretrained sample',
+    'evaluation': 'Estimate bits_per_dim copies evaluate features frechet_distance inception_features kernel_distance label_coverage label_variation nearer nearest read_labels',
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_HOME)

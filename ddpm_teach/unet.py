@@ -45,7 +45,7 @@ class ResBlock(nn.Module):
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
         return self.bypass(x) + h
 
-# %% ../nbs/05_unet.ipynb #fe9767dd
+# %% ../nbs/05_unet.ipynb #3b75c05a
 class Attention(nn.Module):
     "Every place looks at every other, with one head and a bypass. (B, C, H, W) to the same."
 
@@ -58,8 +58,8 @@ class Attention(nn.Module):
         b, c, h, w = x.shape
         places = self.norm(x).flatten(2).transpose(1, 2)                # (B, H * W, C)
         q, k, v = self.qkv(places).chunk(3, dim=-1)
-        seen = self.out(F.scaled_dot_product_attention(q, k, v))
-        return x + seen.transpose(1, 2).reshape(b, c, h, w)
+        weights = (q @ k.transpose(1, 2) / math.sqrt(c)).softmax(dim=-1)  # (B, H * W, H * W): how much each place looks at each
+        return x + self.out(weights @ v).transpose(1, 2).reshape(b, c, h, w)
 
 # %% ../nbs/05_unet.ipynb #34a99311
 class Down(nn.Module):

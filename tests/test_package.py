@@ -111,10 +111,11 @@ def test_every_export_works_without_a_notebook(tmp_path):
     folder.mkdir()
     d.to_pil(x0[0]).save(folder / 'one.png')
     trained = d.train(model, data, 1, progress=False, bf16=False)
+    points, (labels, _) = d.features(data.images), d.read_labels(data.images)
     calls = dict(
         animate=lambda: d.animate(chain, tmp_path / 'a.gif'), figure=lambda: fig, image_grid=lambda: d.image_grid(x0),
         plot_curves=lambda: d.plot_curves({'a': [1, 2], 'b': [2, 1]}, alt='two lines', ax=axes[0]) or fig,
-        save_grid=lambda: d.save_grid(x0, tmp_path / 'a.png'), show_chain=lambda: d.show_chain(chain, alt='a chain') or 1,
+        save_grid=lambda: d.save_grid(x0, tmp_path / 'a.png'), load_grid=lambda: d.load_grid(d.save_grid(x0, tmp_path / 'b.webp', 2, 1), 4, 2), show_chain=lambda: d.show_chain(chain, alt='a chain') or 1,
         show_figure=lambda: d.show_figure(fig, 'axes') or 1, show_images=lambda: d.show_images(x0, alt='faces', titles='abcd') or 1,
         to_float=lambda: d.to_float(data.images), to_pil=lambda: d.to_pil(x0[0]), to_uint8=lambda: d.to_uint8(x0),
         Pictures=lambda: d.Pictures(data.images, data.labels, data.words).describe(0), batches=lambda: next(d.batches(data.images)),
@@ -131,10 +132,51 @@ def test_every_export_works_without_a_notebook(tmp_path):
         UNet=lambda: network(x0, t - 1), time_embedding=lambda: d.time_embedding(t, 8), Trained=lambda: trained, train=lambda: trained,
         save=lambda: d.save(model, tmp_path / 'm.safetensors'), load=lambda: d.load(d.save(model, tmp_path / 'm.safetensors')),
         Step=lambda: chain[0], ancestral=lambda: list(d.ancestral(model, eps, start=2)), interpolate=lambda: d.interpolate(x0[0], x0[1], 2, 3, model),
-        pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False))
+        pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False),
+        Estimate=lambda: d.Estimate(1., 0., 2.), bits_per_dim=lambda: d.bits_per_dim(model, data.images[:2], per_t=2), features=lambda: points,
+        evaluate=lambda: d.evaluate(data.images[:40], data, data), frechet_distance=lambda: d.frechet_distance(points, points),
+        kernel_distance=lambda: d.kernel_distance(points, points), read_labels=lambda: labels, nearest=lambda: d.nearest(x0, data.images),
+        label_coverage=lambda: d.label_coverage(labels, data.labels, data.words), label_variation=lambda: d.label_variation(labels, data.labels),
+        nearer=lambda: d.nearer(points[:, 0], points[:, 1]), copies=lambda: d.copies(points[:, 0], points[:, 1]),
+        inception_features=lambda: d.inception_features)                 # it needs weights from the network: tested below
     assert sorted(calls) == d.__all__
     for name, call in calls.items():
         assert call() is not None, name
+
+
+def test_inception_says_what_it_needs(monkeypatch, tmp_path):
+    """Without its package, without a network, and (with a stand-in for both) what is passed on to it."""
+    import platformdirs
+    from ddpm_teach import evaluation
+    monkeypatch.setattr(platformdirs, 'user_cache_path', lambda name: tmp_path)
+    evaluation._inception.cache_clear()
+    monkeypatch.setitem(sys.modules, 'torch_fidelity', None)
+    monkeypatch.setitem(sys.modules, 'torch_fidelity.feature_extractor_inceptionv3', None)
+    with pytest.raises(ImportError, match=r'pip install "ddpm_teach\[inception\]"'):
+        d.inception_features(torch.zeros(2, 3, 32, 32))
+
+    class StandIn(torch.nn.Module):
+        def __init__(self, name, layers, feature_extractor_weights_path):
+            super().__init__()
+            assert layers == ['2048'] and pathlib.Path(feature_extractor_weights_path).exists()
+
+        def forward(self, x):
+            assert x.dtype == torch.uint8
+            return (x.float().mean((2, 3)),)
+
+    stand_in = type(sys)('stand_in')
+    stand_in.FeatureExtractorInceptionV3, stand_in.URL_INCEPTION_V3 = StandIn, 'http://127.0.0.1:9/weights.pth'
+    monkeypatch.setitem(sys.modules, 'torch_fidelity.feature_extractor_inceptionv3', stand_in)
+    with pytest.raises(ConnectionError, match='could not be fetched'):
+        d.inception_features(torch.zeros(2, 3, 32, 32))
+    assert list(tmp_path.iterdir()) == []                                  # nothing half fetched stays
+    (tmp_path / 'inception-2015-12-05.pth').touch()
+    assert d.features(torch.ones(2, 3, 32, 32), d.inception_features).tolist() == [[255.] * 3] * 2
+    evaluation._inception.cache_clear()
+
+
+def test_reader_is_small():
+    assert (ROOT / 'ddpm_teach/reader.safetensors').stat().st_size < 1_000_000
 
 
 def test_stored_log_belongs_to_the_shipped_model():
