@@ -200,7 +200,7 @@ def kernel_distance(a: Tensor,                       # features, (n, d)
         return mean(aa, n * (n - 1)) + mean(bb, m * (m - 1)) - 2 * mean(ab, n * m)
     return jackknife(without)
 
-# %% ../nbs/08_evaluation.ipynb #e308e0f4
+# %% ../nbs/08_evaluation.ipynb #7a26a8d7
 class Coverage(NamedTuple):
     "How one attribute is distributed."
     shares: Tensor         # of each value, (values,)
@@ -208,7 +208,7 @@ class Coverage(NamedTuple):
     variation: float       # total variation to the truth, 0..1
     p: float               # of a difference this large by chance
 
-
+# %% ../nbs/08_evaluation.ipynb #9e3312ef
 def chi_square(a: Tensor, b: Tensor) -> float:
     "Could two rows of counts come from one law? The probability of a difference this large or larger (Pearson 1900)."
     a, b = a.double(), b.double()
@@ -241,7 +241,7 @@ def label_variation(labels: Tensor, truth: Tensor) -> Estimate:
     (groups,), real = _groups(labels), shares(truth)
     return jackknife(lambda g: (shares(torch.cat([x for i, x in enumerate(groups) if i != g])) - real).abs().sum(1).mean().item() / 2)
 
-# %% ../nbs/08_evaluation.ipynb #1c7cba90
+# %% ../nbs/08_evaluation.ipynb #f88f7d5c
 def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or bytes
             training: Tensor,         # (m, C, H, W), bytes
             ) -> tuple[Tensor, Tensor]:  # distances (n,), root mean square in units of [-1, 1]; indices (n,) into `training`
@@ -251,7 +251,7 @@ def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or byt
     rest = torch.cat(_in_parts(images, lambda x: x.flatten(1))) - pool[index]       # again and exactly: cdist rounds
     return rest.square().mean(1).sqrt(), index
 
-
+# %% ../nbs/08_evaluation.ipynb #1e1abcc7
 def _by_groups(a: Tensor, b: Tensor, measure: Callable) -> Estimate:
     "The jackknife of `measure(a, b)`."
     a, b = _groups(a, b)
