@@ -151,6 +151,11 @@ def _groups(*sets: Tensor) -> list[list[Tensor]]:
         raise ValueError(f'the sets have {" and ".join(str(len(s)) for s in sets)} members, each should have {2 * GROUPS} or more')
     return [[s[g::GROUPS] for g in range(GROUPS)] for s in sets]
 
+
+def _all_but(groups: list[Tensor], g: int | None) -> Tensor:
+    "The members of all groups but `g`."
+    return torch.cat([x for i, x in enumerate(groups) if i != g])
+
 # %% ../nbs/08_evaluation.ipynb #5a5eb1ae
 def _moments_without(groups: list[Tensor]) -> Callable:
     "A function of g: mean and covariance of all groups but g."
@@ -239,7 +244,7 @@ def label_variation(labels: Tensor, truth: Tensor) -> Estimate:
     most = int(max(labels.max(), truth.max())) + 1
     shares = lambda rows: torch.stack([column.long().bincount(minlength=most) / len(rows) for column in rows.T])
     (groups,), real = _groups(labels), shares(truth)
-    return jackknife(lambda g: (shares(torch.cat([x for i, x in enumerate(groups) if i != g])) - real).abs().sum(1).mean().item() / 2)
+    return jackknife(lambda g: (shares(_all_but(groups, g)) - real).abs().sum(1).mean().item() / 2)
 
 # %% ../nbs/08_evaluation.ipynb #f88f7d5c
 def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or bytes
@@ -255,8 +260,7 @@ def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or byt
 def _by_groups(a: Tensor, b: Tensor, measure: Callable) -> Estimate:
     "The jackknife of `measure(a, b)`."
     a, b = _groups(a, b)
-    keep = lambda groups, g: torch.cat([x for i, x in enumerate(groups) if i != g])
-    return jackknife(lambda g: measure(keep(a, g), keep(b, g)))
+    return jackknife(lambda g: measure(_all_but(a, g), _all_but(b, g)))
 
 
 def nearer(a: Tensor,     # distances of samples to the training set, (n,)
@@ -330,5 +334,5 @@ def evaluate(samples: Tensor,        # (n, 3, 32, 32), numbers in [-1, 1], or by
     return {'frechet': frechet_distance(found, real),
             'kernel': kernel_distance(found, real),
             'variation': label_variation(labels, truth),
-            'doubt': jackknife(lambda g: torch.cat([x for i, x in enumerate(groups) if i != g]).mean().item()),
+            'doubt': jackknife(lambda g: _all_but(groups, g).mean().item()),
             'nearer': nearer(ours, theirs), 'copies': copies(ours, theirs)}
