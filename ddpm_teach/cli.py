@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'LOSSES', 'main']
 
-# %% ../nbs/15_command_line.ipynb #6490295a
-import argparse, sys, time
+# %% ../nbs/15_command_line.ipynb #73f98799
+import argparse, os, sys, time
 from importlib import metadata
 from pathlib import Path
 
@@ -64,12 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument('--seed', type=_seed, default=0)
     return parser
 
-# %% ../nbs/15_command_line.ipynb #aedbb556
+# %% ../nbs/15_command_line.ipynb #e3e4bab5
+def _first() -> bool:
+    "Is this the process that writes? (Of one process it is.)"
+    return int(os.environ.get('RANK', 0)) == 0
+
+# %% ../nbs/15_command_line.ipynb #62bc7a2b
 def _sample(args: argparse.Namespace):
     if not args.out.parent.is_dir():
         raise ValueError(f'--out: there is no folder {str(args.out.parent)!r}; make it first, or name another file')
     model, start = pretrained() if args.model is None else load(args.model), time.perf_counter()
-    save_grid(sample(args.n, model, seed=args.seed), args.out)
+    images = sample(args.n, model, seed=args.seed)
+    if not _first():
+        return
+    save_grid(images, args.out)
     print(f'{args.out}: {args.n} pictures in {time.perf_counter() - start:.0f} s')
     print(f'How does it work? In a clone of {metadata.metadata("ddpm_teach")["Home-page"]}:\n    pip install -e ".[course]" && jupyter lab nbs')
 
@@ -80,7 +88,10 @@ def _train(args: argparse.Namespace):
     model = DDPM(UNet(), SCHEDULES[args.schedule](args.timesteps), args.predict)
     weight = None if args.predict == 'eps' else like_v
     trained = train(model, data, args.epochs, loss=LOSSES[args.loss], weight=weight, seed=args.seed, out=args.out)
-    save_grid(sample(16, trained.model, seed=args.seed), args.out / 'samples.png')
+    images = sample(16, trained.model, seed=args.seed)
+    if not _first():
+        return
+    save_grid(images, args.out / 'samples.png')
     print(f'{args.out / "model.safetensors"}: trained for {args.epochs} epochs, the loss of the last 100 steps is {sum(trained.losses[-100:]) / len(trained.losses[-100:]):.4f}')
     print(f'Draw with it:\n    python -m ddpm_teach sample --model {args.out / "model.safetensors"}')
 

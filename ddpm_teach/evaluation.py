@@ -123,7 +123,7 @@ def frechet_from_moments(mean_a: Tensor,  # (d,)
     mixed = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     return ((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * mixed).item()
 
-# %% ../nbs/08_evaluation.ipynb #0cab0275
+# %% ../nbs/08_evaluation.ipynb #8e83dda3
 class Estimate(NamedTuple):
     "A number with its 95% interval."
     value: float
@@ -238,7 +238,7 @@ def label_coverage(labels: Tensor,                 # of the samples, (n, attribu
         found[name] = Coverage(shares, missing, (shares - true_shares).abs().sum().item() / 2, chi_square(ours, real))
     return found
 
-# %% ../nbs/08_evaluation.ipynb #956da154
+# %% ../nbs/08_evaluation.ipynb #1b3a830d
 def label_variation(labels: Tensor, truth: Tensor) -> Estimate:
     "The total variation of `label_coverage`, averaged over the attributes, with a 95% interval."
     most = int(max(labels.max(), truth.max())) + 1
@@ -256,7 +256,7 @@ def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or byt
     rest = torch.cat(_in_parts(images, lambda x: x.flatten(1))) - pool[index]       # again and exactly: cdist rounds
     return rest.square().mean(1).sqrt(), index
 
-# %% ../nbs/08_evaluation.ipynb #1e1abcc7
+# %% ../nbs/08_evaluation.ipynb #e7455d92
 def _by_groups(a: Tensor, b: Tensor, measure: Callable) -> Estimate:
     "The jackknife of `measure(a, b)`."
     a, b = _groups(a, b)
@@ -321,7 +321,7 @@ def bits_per_dim(model: DDPM,
     total, error = steps.sum().item() + prior, (nats.var(1) / per_t).sum().sqrt().item() * unit
     return Bits(Estimate(total, total - 1.96 * error, total + 1.96 * error), steps, prior)
 
-# %% ../nbs/08_evaluation.ipynb #12a82471
+# %% ../nbs/08_evaluation.ipynb #52d5c1b4
 def evaluate(samples: Tensor,        # (n, 3, 32, 32), numbers in [-1, 1], or bytes; 40 or more
              training: Pictures,     # what the model was trained on
              held_out: Pictures,     # pictures that it never saw

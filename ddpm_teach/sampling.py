@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Step', 'ancestral', 'image_noise', 'pretrained', 'sample', 'interpolate']
 
-# %% ../nbs/07_sampling.ipynb #e89efac2
+# %% ../nbs/07_sampling.ipynb #f210880f
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -19,7 +20,7 @@ from torch import Tensor
 from .data import generator
 from .forward import eps_from_x0, posterior, q_sample
 from .objective import DDPM
-from .training import load, pick_device
+from .training import _of_main, keep_memory, load, pick_device, processes
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
 class Step(NamedTuple):
@@ -79,7 +80,7 @@ def image_noise(seed: int, first: int, n: int, shape: tuple[int, ...]) -> Callab
     rngs = [generator(seed, i) for i in range(first, first + n)]
     return lambda: torch.stack([torch.from_numpy(rng.standard_normal(shape, dtype='float32')) for rng in rngs])
 
-# %% ../nbs/07_sampling.ipynb #b3b693b8
+# %% ../nbs/07_sampling.ipynb #3592673d
 @cache
 def pretrained() -> DDPM:
     "The model that comes with the library: manga characters, 32x32. Loaded once."
@@ -89,7 +90,7 @@ def pretrained() -> DDPM:
 def sample(n: int = 16,                     # how many pictures
            model: DDPM | None = None,       # by default the one that comes with the library
            *,
-           sampler: Callable = ancestral,   # (model, x_T, draw=...) -> steps; bind its options with functools.partial
+           sampler: Callable | None = None, # (model, x_T, draw=...) -> steps; by default `dpm_solver`, the fast one of notebook 09
            seed: int | None = None,         # the same seed, the same pictures; None for new ones
            device: str | torch.device | None = None,  # by default where the model is
            batch_size: int = 64,
@@ -101,11 +102,19 @@ def sample(n: int = 16,                     # how many pictures
     model = pretrained() if model is None else model
     if device is not None:
         model = model.to(pick_device(device))
-    seed = int(np.random.SeedSequence().entropy) if seed is None else seed
-    parts = [_sample_batch(model, sampler, seed, i, min(batch_size, n - i), progress) for i in range(0, n, batch_size)]
-    return torch.cat(parts)
+    keep_memory()
+    seed = _of_main(int(np.random.SeedSequence().entropy)) if seed is None else seed
+    here = _share(n)
+    parts = [_sample_batch(model, sampler or _fast(), seed, i, min(batch_size, here.stop - i), progress) for i in here[::batch_size]]
+    return _all_shares(torch.cat([torch.empty(0, *model.network.shape), *parts]))
 
-# %% ../nbs/07_sampling.ipynb #0d7b25ee
+# %% ../nbs/07_sampling.ipynb #1471400a
+def _fast() -> Callable:
+    "The sampler that is used when none is asked for. Notebook 09 builds on this one, so it is looked up when it is needed."
+    from ddpm_teach.fast_sampling import dpm_solver
+    return dpm_solver
+
+
 def _sample_batch(model: DDPM, sampler: Callable, seed: int, first: int, n: int, progress: bool) -> Tensor:
     "Pictures `first` to `first` + n - 1."
     from tqdm.auto import tqdm
@@ -117,14 +126,33 @@ def _sample_batch(model: DDPM, sampler: Callable, seed: int, first: int, n: int,
             bar.update(model.schedule.T - step.t - bar.n)
     return step.x.cpu()
 
-# %% ../nbs/07_sampling.ipynb #259cf4ad
+# %% ../nbs/07_sampling.ipynb #b922a317
+_SEVERAL = int(os.environ.get('WORLD_SIZE', 1)) > 1          # set by what starts several processes
+
+
+def _share(n: int) -> range:
+    "Which of `n` pictures this process draws."
+    if not _SEVERAL:
+        return range(n)
+    here = processes()
+    return range(n * here.process_index // here.num_processes, n * (here.process_index + 1) // here.num_processes)
+
+
+def _all_shares(images: Tensor) -> Tensor:
+    "The pictures of all processes, in order."
+    if not _SEVERAL:
+        return images
+    from accelerate.utils import gather_object
+    return torch.cat(gather_object([images]))
+
+# %% ../nbs/07_sampling.ipynb #aba2a7bf
 def interpolate(a: Tensor,                  # a picture, (C, H, W), [-1, 1]
                 b: Tensor,                  # another
                 t: int,                     # how far to noise them, 1..T: small keeps both, large forgets both
                 n: int = 8,                 # pictures from `a` to `b`
                 model: DDPM | None = None,  # by default the one that comes with the library
                 *,
-                sampler: Callable = ancestral,
+                sampler: Callable | None = None,  # by default that of `sample`
                 seed: int = 0,
                 ) -> Tensor:                # (n, C, H, W), [-1, 1], on the CPU
     "Pictures between two others: mixed at step t and denoised from there (Ho et al. 2020, section 4.3)."
@@ -136,5 +164,5 @@ def interpolate(a: Tensor,                  # a picture, (C, H, W), [-1, 1]
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
     draw = lambda: one().expand(n, -1, -1, -1).to(device)
     xt = q_sample(((1 - share) * a + share * b).to(device), torch.full((n,), t), model.schedule, draw())
-    *_, last = sampler(model, xt, draw=draw, start=t)
+    *_, last = (sampler or _fast())(model, xt, draw=draw, start=t)
     return last.x.cpu()

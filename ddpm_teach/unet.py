@@ -61,7 +61,7 @@ class Attention(nn.Module):
         weights = (q @ k.transpose(1, 2) / math.sqrt(c)).softmax(dim=-1)  # (B, H * W, H * W): how much each place looks at each
         return x + self.out(weights @ v).transpose(1, 2).reshape(b, c, h, w)
 
-# %% ../nbs/05_unet.ipynb #34a99311
+# %% ../nbs/05_unet.ipynb #ec2465f2
 class Down(nn.Module):
     "Half the height and width."
 
@@ -74,26 +74,28 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    "Twice the height and width."
+    "Twice the height and width: each pixel four times, then a convolution, as one transposed convolution."
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.))
+        moved = [F.pad(self.conv.weight, (i, 1 - i, j, 1 - j)) for i in (0, 1) for j in (0, 1)]
+        kernel = sum(moved).flip(2, 3).transpose(0, 1)                  # (in, out, 4, 4)
+        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
 
-# %% ../nbs/05_unet.ipynb #5471a22d
+# %% ../nbs/05_unet.ipynb #abdd08be
 class UNet(nn.Module):
     "The network of Ho et al. (2020, appendix B): pictures (B, C, size, size) and steps (B,), 0..T-1, to a prediction of the pictures' shape."
 
     def __init__(self,
-                 channels: tuple[int, ...] = (16, 48, 80, 112),  # a level each, every level half the resolution of the one before
+                 channels: tuple[int, ...] = (64, 80, 96),       # a level each, every level half the resolution of the one before
                  blocks: int = 1,                                # residual blocks a level on the way down, one more on the way up
                  attention: tuple[int, ...] = (8,),              # resolutions at which every block is followed by attention
                  size: int = 32,                                 # height and width of the pictures
                  image_channels: int = 3,
-                 patch: int = 1,                                 # work on patches of patch x patch pixels
+                 patch: int = 2,                                 # work on patches of patch x patch pixels
                  groups: int = 8,                                # of GroupNorm
                  dropout: float = 0.):
         super().__init__()

@@ -51,7 +51,7 @@ def copy_way(their_blocks, stages):
 
 def test_same_as_diffusers():
     torch.manual_seed(0)
-    a, b = theirs(), UNet(channels=(128, 256, 256, 256), blocks=2, attention=(16,), groups=32, dropout=.1).eval()
+    a, b = theirs(), UNet(channels=(128, 256, 256, 256), patch=1, blocks=2, attention=(16,), groups=32, dropout=.1).eval()
     for p in a.parameters():                                      # random everywhere, also where diffusers starts from zero or one
         p.data = torch.randn(p.shape) / max(p[0].numel(), 4)**.5
     assert sum(p.numel() for p in a.parameters()) == sum(p.numel() for p in b.parameters()) == 35_746_307
