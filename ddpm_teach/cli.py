@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'LOSSES', 'main']
 
-# %% ../nbs/15_command_line.ipynb #73f98799
-import argparse, os, sys, time
+# %% ../nbs/15_command_line.ipynb #5bbb1d94
+import argparse, sys, time
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from .objective import DDPM, like_v
 from .sampling import pretrained, sample
 from .schedule import cosine_schedule, linear_schedule, sigmoid_schedule
 from .show import save_grid
-from .training import load, train
+from .training import load, processes, several, train
 from .unet import UNet
 
 # %% ../nbs/15_command_line.ipynb #45f31396
@@ -64,18 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument('--seed', type=_seed, default=0)
     return parser
 
-# %% ../nbs/15_command_line.ipynb #e3e4bab5
-def _first() -> bool:
-    "Is this the process that writes? (Of one process it is.)"
-    return int(os.environ.get('RANK', 0)) == 0
-
-# %% ../nbs/15_command_line.ipynb #62bc7a2b
+# %% ../nbs/15_command_line.ipynb #fe11714f
 def _sample(args: argparse.Namespace):
     if not args.out.parent.is_dir():
         raise ValueError(f'--out: there is no folder {str(args.out.parent)!r}; make it first, or name another file')
     model, start = pretrained() if args.model is None else load(args.model), time.perf_counter()
     images = sample(args.n, model, seed=args.seed)
-    if not _first():
+    if several() and not processes().is_main_process:              # one process writes
         return
     save_grid(images, args.out)
     print(f'{args.out}: {args.n} pictures in {time.perf_counter() - start:.0f} s')
@@ -89,7 +84,7 @@ def _train(args: argparse.Namespace):
     weight = None if args.predict == 'eps' else like_v
     trained = train(model, data, args.epochs, loss=LOSSES[args.loss], weight=weight, seed=args.seed, out=args.out)
     images = sample(16, trained.model, seed=args.seed)
-    if not _first():
+    if several() and not processes().is_main_process:              # one process writes
         return
     save_grid(images, args.out / 'samples.png')
     print(f'{args.out / "model.safetensors"}: trained for {args.epochs} epochs, the loss of the last 100 steps is {sum(trained.losses[-100:]) / len(trained.losses[-100:]):.4f}')

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['even_steps', 'quadratic_steps', 'log_snr_steps', 'angle_steps', 'ddim', 'dpm_solver']
 
-# %% ../nbs/09_fast_sampling.ipynb #d33b9514
+# %% ../nbs/09_fast_sampling.ipynb #d86cc71b
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,14 +70,14 @@ def _stride(schedule: Schedule, x: Tensor, x0_hat: Tensor, t: int, s: int, eta: 
     x = math.sqrt(abar_s) * x0_hat + math.sqrt(max(0., 1 - abar_s - sigma**2)) * eps
     return x + sigma * draw() if sigma > 0 else x
 
-# %% ../nbs/09_fast_sampling.ipynb #133a5654
+# %% ../nbs/09_fast_sampling.ipynb #e19e0029
 def _walk(model: DDPM, x: Tensor, draw: Callable | None, start: int | None, steps: int, eta: float, grid: Callable) -> tuple[Callable, list[int]]:
     "What both samplers need: a stride from (x, x0_hat, t, s), and the times to visit."
     if not 0 <= eta <= 1:
         raise ValueError(f'eta is {eta}, it should be from 0 (no fresh noise) to 1 (as in ancestral sampling)')
     start = model.schedule.T if start is None else start
-    draw = draw or (lambda: torch.randn_like(x))
-    return lambda x, x0_hat, t, s: _stride(model.schedule, x, x0_hat, t, s, eta, draw), grid(model.schedule, start, min(steps, start))
+    stride = partial(_stride, model.schedule, eta=eta, draw=draw or (lambda: torch.randn_like(x)))
+    return stride, grid(model.schedule, start, min(steps, start))
 
 
 def ddim(model: DDPM,

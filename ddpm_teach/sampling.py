@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['Step', 'ancestral', 'image_noise', 'pretrained', 'sample', 'interpolate']
 
-# %% ../nbs/07_sampling.ipynb #f210880f
-import os
+# %% ../nbs/07_sampling.ipynb #25c5ff52
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -20,7 +19,7 @@ from torch import Tensor
 from .data import generator
 from .forward import eps_from_x0, posterior, q_sample
 from .objective import DDPM
-from .training import _of_main, keep_memory, load, pick_device, processes
+from .training import _of_main, keep_memory, load, pick_device, processes, several
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
 class Step(NamedTuple):
@@ -126,13 +125,10 @@ def _sample_batch(model: DDPM, sampler: Callable, seed: int, first: int, n: int,
             bar.update(model.schedule.T - step.t - bar.n)
     return step.x.cpu()
 
-# %% ../nbs/07_sampling.ipynb #b922a317
-_SEVERAL = int(os.environ.get('WORLD_SIZE', 1)) > 1          # set by what starts several processes
-
-
+# %% ../nbs/07_sampling.ipynb #91ebde90
 def _share(n: int) -> range:
     "Which of `n` pictures this process draws."
-    if not _SEVERAL:
+    if not several():
         return range(n)
     here = processes()
     return range(n * here.process_index // here.num_processes, n * (here.process_index + 1) // here.num_processes)
@@ -140,7 +136,7 @@ def _share(n: int) -> range:
 
 def _all_shares(images: Tensor) -> Tensor:
     "The pictures of all processes, in order."
-    if not _SEVERAL:
+    if not several():
         return images
     from accelerate.utils import gather_object
     return torch.cat(gather_object([images]))
