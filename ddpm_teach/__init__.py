@@ -17,6 +17,8 @@ _MODULES = {
     'sampling': 'Step ancestral interpolate pretrained sample',
     'evaluation': 'Estimate bits_per_dim copies evaluate features frechet_distance inception_features kernel_distance label_coverage label_variation nearer nearest read_labels',
     'fast_sampling': 'angle_steps ddim dpm_solver even_steps log_snr_steps quadratic_steps',
+    'paper': 'results run_experiment',
+    'playground': 'denoising noising schedules',
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_HOME)

@@ -1,0 +1,101 @@
+"""One measurement of notebook 12, in a process of its own: `python peers.py "diffusers, float32"` prints a line of JSON. Peers need `pip install -e ".[bench]"`."""
+import json, statistics, sys, time
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ddpm_teach.data import characters
+from ddpm_teach.objective import DDPM
+from ddpm_teach.schedule import cosine_schedule
+from ddpm_teach.show import to_float
+from ddpm_teach.training import train
+from ddpm_teach.unet import UNet
+
+
+class OfDiffusers(nn.Module):
+    "UNet2DModel of diffusers with its defaults, but for the size: returns a tensor."
+
+    def __init__(self):
+        super().__init__()
+        from diffusers import UNet2DModel
+        self.shape = (3, 32, 32)                                           # for `sample`
+        self.net = UNet2DModel(sample_size=32, block_out_channels=(32, 64, 96), layers_per_block=2, down_block_types=('DownBlock2D', 'AttnDownBlock2D', 'DownBlock2D'),
+                               up_block_types=('UpBlock2D', 'AttnUpBlock2D', 'UpBlock2D'))
+
+    def forward(self, x, t):
+        return self.net(x, t).sample
+
+
+def of_denoising_diffusion_pytorch():
+    from denoising_diffusion_pytorch import Unet
+    network = Unet(dim=32, dim_mults=(1, 2, 4))
+    network.shape = 3, 32, 32
+    return network
+
+
+NETWORKS = {'ddpm_teach': UNet, 'patch = 1': partial(UNet, channels=(16, 48, 80, 112), patch=1),
+            'diffusers': OfDiffusers, 'denoising-diffusion-pytorch': of_denoising_diffusion_pytorch}
+
+
+def by_us(network, steps: int, bf16: bool, batch_size: int = 64) -> list[float]:
+    "Seconds of four groups of `steps` steps, by the library's own `train`."
+    ends, images = [time.perf_counter()], characters(progress=False).images[:batch_size * steps]
+    train(DDPM(network, cosine_schedule(500)), images, 4, bf16=bf16, batch_size=batch_size, progress=False, on_epoch=lambda *_: ends.append(time.perf_counter()))
+    return [b - a for a, b in zip(ends, ends[1:])]
+
+
+def by_peer(model, loss, steps: int, bf16: bool) -> list[float]:
+    "The shortest loop that a user of the peer would write: no moving average, no noise drawn for each picture."
+    optimiser, seconds, x = torch.optim.Adam(model.parameters(), lr=1e-4), [], to_float(characters(progress=False).images[:64])
+    for _ in range(3):
+        start = time.perf_counter()
+        for _ in range(steps):
+            with torch.autocast('cpu', torch.bfloat16, enabled=bf16):
+                value = loss(x)
+            optimiser.zero_grad()
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.)
+            optimiser.step()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def by_denoising_diffusion_pytorch(network, steps: int, bf16: bool) -> list[float]:
+    from denoising_diffusion_pytorch import GaussianDiffusion
+    diffusion = GaussianDiffusion(network, image_size=32)
+    return by_peer(diffusion, lambda x: diffusion(x * .5 + .5), steps, bf16)
+
+
+def by_diffusers(network, steps: int, bf16: bool) -> list[float]:
+    from diffusers import DDPMScheduler
+    scheduler = DDPMScheduler()
+
+    def loss(x):
+        t, eps = torch.randint(0, 1000, (len(x),)), torch.randn_like(x)
+        return F.mse_loss(network(scheduler.add_noise(x, eps, t), t), eps)
+    return by_peer(network, loss, steps, bf16)
+
+
+TRAIN = {'ddpm_teach': (by_us, 10), 'patch = 1': (by_us, 6), 'diffusers': (by_diffusers, 3), 'denoising-diffusion-pytorch': (by_denoising_diffusion_pytorch, 3)}
+
+
+def measure(name: str, compiled: bool = False, **batch) -> dict:
+    "Pictures per second in each group of steps but the first, and the peak memory of this process in MB. `name`: who, precision; `batch`: batch_size, for our own."
+    import resource
+    who, bits = name.split(', ')
+    (run, steps), network = TRAIN[who], NETWORKS[who]()
+    if compiled:
+        network.forward = torch.compile(network.forward, dynamic=False)
+    first, *seconds = run(network, steps, bits == 'bfloat16', **batch) or [None]        # only the first of several processes keeps time
+    rates = [round(batch.get('batch_size', 64) * steps / s, 1) for s in seconds]
+    return dict(name=name, parameters=sum(p.numel() for p in network.parameters()), first=first, rates=rates,
+                median=statistics.median(rates or [0]), peak_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+if __name__ == '__main__':
+    name, *more = sys.argv[1:]
+    found = measure(name, 'compiled' in more, **{'batch_size': int(word[6:]) for word in more if word.startswith('batch=')})
+    if found['rates']:
+        print(json.dumps(found))
