@@ -263,7 +263,7 @@ def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
         elif f.is_file() or f.is_symlink():                                 # no pipes and sockets: reading one could wait for ever
             yield f
 
-
+# %% ../nbs/01_data.ipynb #a8c1e52f
 def _find(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     "Every file with its class, and the names of the classes."
     files = list(_walk(root))
@@ -337,7 +337,8 @@ def image_folder(path: str | Path, size: int = 32, progress: bool = True) -> Pic
         except Exception as error:                                              # decoders raise anything when a file is broken
             skipped.append((file, error))
     if not images:
-        raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders' + (f'. {_report(skipped, len(found))}' if skipped else ''))
+        raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders'
+                         + (f'. {_report(skipped, len(found))}' if skipped else ''))
     if skipped:
         warnings.warn(_report(skipped, len(found)), stacklevel=2)
     return Pictures(torch.stack(images), torch.tensor(classes, dtype=torch.int16)[:, None], {'class': names})
