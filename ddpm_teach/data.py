@@ -247,7 +247,7 @@ def _check_size(size: int):
         raise ValueError(f'size is {size}, it should be a multiple of 8, 8 or more: the network halves it three times')
 
 # %% ../nbs/01_data.ipynb #7832838f
-def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
+def _files(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
     "Every file in a folder and below, in order; what cannot be read too, so that it is reported. A link back to a folder `above` is not followed."
     here = folder.resolve()
     if here in above:
@@ -259,14 +259,14 @@ def _walk(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
         yield folder
     for f in inside:
         if f.is_dir():
-            yield from _walk(f, above | {here})
+            yield from _files(f, above | {here})
         elif f.is_file() or f.is_symlink():                                 # no pipes and sockets: reading one could wait for ever
             yield f
 
 # %% ../nbs/01_data.ipynb #a8c1e52f
 def _find(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     "Every file with its class, and the names of the classes."
-    files = list(_walk(root))
+    files = list(_files(root))
     inside = [f for f in files if f.parent != root]
     if not inside:
         return [(f, 0) for f in files], [root.name or 'pictures']

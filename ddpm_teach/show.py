@@ -59,20 +59,22 @@ def _check_finite(name: str, x: Tensor):
         raise ValueError(f'{name} has {(~good).sum()} of {x.numel()} values that are nan or infinite, they should all be finite')
 
 # %% ../nbs/00_show.ipynb #92ad5f17
-def _check_range(name: str, x: Tensor):
-    "That these can be numbers in [-1, 1], with what noise adds to them."
+def _check_range(name: str, x: Tensor, most: float = math.inf):
+    "That these can be numbers in [-1, 1], with what noise adds to them, but none above `most` or below -`most`."
     _check_finite(name, x)
     if x.numel() and x.min() >= 0 and x.max() > 1 and (x == x.round()).all():
         raise ValueError(f'{name} has whole values from {x.min():g} to {x.max():g}, which look like bytes; they should be in [-1, 1]: take `to_float(x.to(torch.uint8))`')
+    if x.numel() and x.abs().max() > most:
+        raise ValueError(f'{name} has values from {x.min():.3g} to {x.max():.3g}, they should be in [-1, 1]; `x.clamp(-1, 1)` cuts off what noise added')
 
 
-def _check_images(name: str, images: Tensor, dims: int = 4):
+def _check_images(name: str, images: Tensor, dims: int = 4, most: float = math.inf):
     "That these can be pictures (B, C, H, W), or with `dims=3` one picture: bytes, or numbers in [-1, 1] with some noise."
     _check_kind(name, images, lambda dtype: dtype.is_floating_point or dtype == torch.uint8, 'floating-point numbers in [-1, 1], or torch.uint8 (0..255)')
     if images.ndim != dims or images.numel() == 0 or images.shape[-3] not in (1, 3):
         raise ValueError(f'{name} has shape {tuple(images.shape)}, it should be {"(1 or more, " if dims == 4 else "("}1 or 3, height, width)')
     if images.is_floating_point():
-        _check_range(name, images)
+        _check_range(name, images, most)
 
 # %% ../nbs/00_show.ipynb #ae368895
 def to_float(images: Tensor) -> Tensor:
