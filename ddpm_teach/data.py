@@ -229,11 +229,12 @@ def characters(n: int = 12_000, size: int = 32, seed: int = 0, style: str = 'lor
     from safetensors.torch import save_file
     _check_size(size)
     _check_style(style)
+    _check_whole('n', n)
     path = _cache_file(style, size, _check_whole('seed', seed, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix('.lock')):
         images, labels = _cached(path)
-        if len(images) < _check_whole('n', n):
+        if len(images) < n:
             new = _draw_all(style, size, seed, len(images), n, progress)
             images, labels = (torch.cat([a, b]) if len(a) else b for a, b in zip((images, labels), new))
             unfinished = path.with_suffix(f'.{os.getpid()}.part')

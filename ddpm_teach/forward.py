@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .schedule import Schedule, _check_steps
-from .show import _check_finite, _check_numbers, _check_whole
+from .show import _check_alike, _check_finite, _check_numbers, _check_whole
 
 # %% ../nbs/03_forward.ipynb #08453886
 def q_step(x: Tensor, t: Tensor, schedule: Schedule, eps: Tensor) -> Tensor:
@@ -29,10 +29,8 @@ def q_step(x: Tensor, t: Tensor, schedule: Schedule, eps: Tensor) -> Tensor:
 
 def _check(t: Tensor, schedule: Schedule, **pictures: Tensor):
     "That these are numbers of one shape, with a step for each picture."
-    first, *_ = pictures.values()
-    for name, x in pictures.items():
-        _check_numbers(name, x, like=first)
-    _check_steps(t, schedule, len(first))
+    _check_alike(**pictures)
+    _check_steps(t, schedule, len(next(iter(pictures.values()))))
 
 # %% ../nbs/03_forward.ipynb #c4fe943b
 @dataclass

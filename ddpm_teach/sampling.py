@@ -20,7 +20,7 @@ from .data import generator
 from .forward import eps_from_x0, posterior, q_sample
 from .objective import DDPM
 from .schedule import _check_array
-from .show import _check_finite, _check_images, _check_numbers, _check_whole
+from .show import _check_alike, _check_finite, _check_images, _check_numbers, _check_whole
 from .training import _of_main, keep_memory, load, processes, several
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
@@ -189,7 +189,7 @@ def interpolate(a: Tensor, b: Tensor, t: int, n: int = 8, model: DDPM | None = N
     _check_whole('interpolate: t', t, 1, model.schedule.T)
     for name, picture in dict(a=a, b=b).items():
         _check_images(name, picture, 3, most=1.001)
-        _check_numbers(name, picture, like=a)
+    _check_alike(a=a, b=b)
     share = torch.linspace(0, 1, _check_whole('n', n)).reshape(-1, 1, 1, 1)
     one = image_noise(seed, 0, 1, tuple(a.shape))
     device = next((p.device for p in model.parameters()), torch.device('cpu'))

@@ -85,7 +85,7 @@ def _check_steps(t: Tensor, schedule: Schedule, count: int, least: int = 1) -> T
         raise TypeError(f'schedule is a {type(schedule).__name__}, it should be a Schedule, such as cosine_schedule(500)')
     _check_kind('t', t, lambda dtype: dtype in (torch.int64, torch.int32, torch.int16, torch.int8), 'whole numbers: steps, 1..T')
     t = t.cpu()
-    if t.shape != (count,) or t.min() < least or t.max() > schedule.T:
+    if t.shape != (count,) or t.numel() == 0 or t.min() < least or t.max() > schedule.T:
         raise ValueError(f't is {t.tolist() if t.numel() < 9 else tuple(t.shape)}, it should be whole numbers from {least} to {schedule.T}, one for each of the {count} pictures')
     return t
 

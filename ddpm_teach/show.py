@@ -45,13 +45,20 @@ def _check_kind(name: str, x: Tensor, right: Callable[[torch.dtype], bool], want
         raise ValueError(f'{name} is on the device meta, which holds no numbers; it should be on the CPU or on an accelerator')
 
 
-def _check_numbers(name: str, x: Tensor, like: Tensor | None = None):
-    "That `x` holds floating-point numbers, not none, in the shape and on the device of `like`."
+def _check_numbers(name: str, x: Tensor):
+    "That `x` holds floating-point numbers, and not none."
     _check_kind(name, x, lambda dtype: dtype.is_floating_point, 'floating-point numbers; `to_float` makes them from bytes')
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f'{name} has shape {tuple(x.shape)}, it should hold one picture or more')
-    if like is not None and (x.shape != like.shape or x.device != like.device):
-        raise ValueError(f'{name} has shape {tuple(x.shape)} on {x.device}, it should be as the others, {tuple(like.shape)} on {like.device}')
+
+
+def _check_alike(**tensors: Tensor):
+    "That these hold floating-point numbers, all in one shape and on one device."
+    for name, x in tensors.items():
+        _check_numbers(name, x)
+    places = [f'{tuple(x.shape)} on {x.device}' for x in tensors.values()]
+    if len(set(places)) > 1:
+        raise ValueError(f'{" and ".join(tensors)} have the shapes {" and ".join(places)}, they should be the same')
 
 
 def _check_finite(name: str, x: Tensor):
@@ -254,17 +261,16 @@ def show_images(images: Tensor | Sequence[Tensor], alt: str, titles: Sequence[st
     titles: one over each picture.   cols: pictures in a row; by default all, 16 at most.   scale: the side of each picture in inches.
     Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), titles of another number, or if `alt` says nothing."""
     _check_alt(alt)
+    if isinstance(images, Tensor):
+        _check_images('show_images: images', images)
     images = [_bytes('show_images: images', image, 3) for image in images]
     if len({image.shape for image in images}) != 1:
         raise ValueError(f'show_images: images has the shapes {[tuple(image.shape) for image in images]!r:.100}, it should hold one picture or more, of one shape')
     if titles is not None and len(titles) != len(images):
         raise ValueError(f'show_images: titles has length {len(titles)}, it should be {len(images)}, one for each picture')
     cols = min(len(images), 16) if cols is None else _check_whole('cols', cols)
-    if titles is None:
-        grid = [image_grid(torch.stack(images), cols)]
-        fig, axes = figure(1, 1, cols * scale, math.ceil(len(images) / cols) * scale)
-    else:
-        grid, (fig, axes) = images, figure(cols, math.ceil(len(images) / cols), scale, scale + .2)
+    rows, grid = math.ceil(len(images) / cols), images if titles is not None else [image_grid(torch.stack(images), cols)]
+    fig, axes = figure(cols, rows, scale, scale + .2) if titles is not None else figure(1, 1, cols * scale, rows * scale)
     for ax in axes:
         ax.axis('off')
     for ax, image, title in zip(axes, grid, titles or ['']):
