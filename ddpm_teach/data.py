@@ -249,15 +249,15 @@ def _check_size(size: int):
 
 # %% ../nbs/01_data.ipynb #7832838f
 def _files(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    "Every file in a folder and below, in order; what cannot be read too, so that it is reported. A link back to a folder `above` is not followed."
+    "Every file in a folder and below, in order, and broken links, so that they are reported. A link back to a folder `above` is not followed."
     here = folder.resolve()
     if here in above:
         return
     try:
         inside = sorted(f for f in folder.iterdir() if not f.name.startswith('.'))
-    except OSError:
-        inside = []
-        yield folder
+    except OSError as error:
+        warnings.warn(f'image_folder: the folder {str(folder)!r} is left out ({_reason(error)}); give yourself the right to read it, or move it away')
+        return
     for f in inside:
         if f.is_dir():
             yield from _files(f, above | {here})
@@ -295,11 +295,14 @@ def _eight_bits(image):
 def _open(path: Path, size: int) -> Tensor:
     "One file as (3, size, size) bytes: turned upright, on white, the middle square."
     from PIL import Image, ImageOps
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
         warnings.simplefilter('error', Image.DecompressionBombWarning)        # a small file that would fill the memory
         with Image.open(path, formats=_FORMATS) as file:
             image = _eight_bits(ImageOps.exif_transpose(file)).convert('RGBA')
     image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
+    for warning in said:                                                      # Pillow does not say of which file
+        warnings.warn(f'image_folder: {path.name!r} was read, but look at it: {warning.message}')
     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
