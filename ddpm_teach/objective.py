@@ -147,7 +147,7 @@ def vlb_terms(model: DDPM, x0: Tensor, t: Tensor, eps: Tensor, variance: str = '
     variance: 'posterior_var' or 'beta': sigma_t^2 of the model's steps.   clip: keep x0_hat in [-1, 1].   decoder: of the last step: (x0, mean, var) -> log probability.
     Returns nats, summed over the picture, (B,).
     Raises TypeError for bytes; ValueError for shapes, devices, steps or a variance that do not fit. A nan stays a nan."""
-    schedule, _ = model.schedule, _check_array('variance', variance)
+    schedule, _ = model.schedule, _check_array('variance', variance, model.schedule)
     xt = q_sample(x0, t, schedule, eps)
     mean, var = posterior(x0, xt, t, schedule)
     mean_hat, _ = posterior(model.x0_hat(xt, t, clip), xt, t, schedule)

@@ -67,9 +67,10 @@ def ancestral(model: DDPM, x: Tensor, *, draw: Callable[[], Tensor] | None = Non
     variance: 'posterior_var' or 'beta': sigma_t^2.   clip: keep x0_hat in [-1, 1].   every: yield only steps t that are multiples of this, and the first.
     Yields `Step`s: first the start, last the pictures at t = 0, in [-1, 1] if `clip`.
     Raises TypeError or ValueError, when the first step is asked for, for arguments that do not fit."""
-    schedule, start = model.schedule if isinstance(model, DDPM) else None, _check_start(model, x, start)
+    start = _check_start(model, x, start)
+    schedule = model.schedule
     _check_whole('every', every)
-    _check_array('variance', variance)
+    _check_array('variance', variance, schedule)
     draw = draw or (lambda: torch.randn_like(x))
     yield Step(start, x, None)
     for t in range(start, 0, -1):

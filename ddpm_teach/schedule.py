@@ -40,7 +40,7 @@ class Schedule:
         Returns the values (B, 1, ...), to multiply `like`, with its dtype and device. Raises TypeError or ValueError for anything else."""
         _check_numbers('like', like)
         t = _check_steps(t, self, 1 if getattr(t, 'shape', None) == (1,) else len(like), least=0)
-        value = getattr(self, _check_array('name', name))[t].to(like.dtype).to(like.device)
+        value = getattr(self, _check_array('name', name, self))[t].to(like.dtype).to(like.device)
         return value.reshape(-1, *[1] * (like.ndim - 1))
 
 # %% ../nbs/02_schedule.ipynb #44b65ead
@@ -73,8 +73,8 @@ def _too_much_signal(T: int, abar: float) -> str:
             f'from pure noise. Remedy: cosine_schedule({T})' + (f', or linear_schedule({T}, rescale=True)' if T > 20 else ''))
 
 
-def _check_array(name: str, value: str) -> str:
-    if value not in ('beta', 'alpha', 'abar', 'snr', 'posterior_var'):
+def _check_array(name: str, value: str, schedule: Schedule) -> str:
+    if getattr(vars(schedule).get(value), 'shape', None) != (schedule.T + 1,):
         raise ValueError(f"{name} is {value!r}, it should name an array of the schedule: 'beta', 'alpha', 'abar', 'snr' or 'posterior_var'")
     return value
 
