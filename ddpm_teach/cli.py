@@ -116,7 +116,7 @@ def _paper(args: argparse.Namespace):
 
 # %% ../nbs/15_command_line.ipynb #4e7a59c5
 def main(arguments: list[str] | None = None):
-    "The program. `arguments` are by default those typed in the terminal."
+    "The program. arguments: by default those typed in the terminal. Prints its results; ends by SystemExit with status 2 for a mistake of the user, 130 when interrupted."
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or (arguments[0].startswith('-') and arguments[0] not in ('-h', '--help')):
         arguments = ['sample', *arguments]

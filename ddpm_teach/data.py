@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .show import to_float
+from .show import _check_kind, _check_whole, to_float
 
 # %% ../nbs/01_data.ipynb #63b92ba5
 _BACKGROUND = dict(rose='f6c6cf', sky='c2dff5', mint='cbecd2', lemon='f6ecb4', lilac='dacdf3', peach='fed8b4', aqua='b7e6e0', grey='e3e3e7')
@@ -51,12 +51,21 @@ STYLES = {
 
 # %% ../nbs/01_data.ipynb #cb734437
 def generator(*key: int) -> np.random.Generator:
-    "A random generator made from these whole numbers: the same in every process. Trailing zeros do not count: (1, 2) and (1, 2, 0) are one key."
-    return np.random.default_rng(key)
+    """A random generator made from whole numbers: the same in every process.
+
+    key: whole numbers, 0 or more. Trailing zeros do not count: (1, 2) and (1, 2, 0) are one key.
+    Returns a generator of NumPy (PCG64).
+    Raises TypeError or ValueError for other numbers."""
+    return np.random.default_rng([_check_whole('seed or another part of the key', number, 0) for number in key])
 
 
 def words(style: str = 'lorelei') -> dict[str, list[str]]:
-    "Every attribute of a style with its possible values, in the order of the columns of `Pictures.labels`."
+    """Every attribute of a style with its possible values, in the order of the columns of `Pictures.labels`.
+
+    style: a key of `STYLES`.
+    Returns attribute: values.
+    Raises ValueError for another style."""
+    _check_style(style)
     recipe = STYLES[style]
     vocabulary = dict(recipe['parts'])
     vocabulary |= {part: ['none'] + values for part, (values, _) in recipe['optional'].items()}
@@ -65,6 +74,11 @@ def words(style: str = 'lorelei') -> dict[str, list[str]]:
     for hidden in set(recipe['hidden'].values()):
         vocabulary[hidden] = vocabulary[hidden] + ['hidden']
     return vocabulary
+
+
+def _check_style(style: str):
+    if style not in STYLES:
+        raise ValueError(f'style is {style!r}, it should be one of {", ".join(STYLES)}')
 
 # %% ../nbs/01_data.ipynb #421369f8
 def _choose(style: str, seed: int, i: int) -> dict[str, str]:
@@ -123,17 +137,40 @@ def _load_style(style: str):
 # %% ../nbs/01_data.ipynb #b9e72aee
 @dataclass
 class Pictures:
-    "Pictures in memory with what is known about them."
-    images: Tensor                # (n, 3, size, size), bytes
-    labels: Tensor                # (n, number of attributes), int16, an index into `words`
-    words: dict[str, list[str]]   # attribute: its values, in the order of the columns of `labels`
+    """Pictures in memory with what is known about them.
+
+    images: uint8, (n, C, H, W).
+    labels: whole numbers, (n, number of attributes), each an index into `words`.
+    words: attribute: its values, in the order of the columns of `labels`.
+    Raises TypeError or ValueError when the three do not fit together."""
+    images: Tensor
+    labels: Tensor
+    words: dict[str, list[str]]
+
+    def __post_init__(self):
+        _check_bytes(self.images)
+        if not isinstance(self.labels, Tensor) or self.labels.shape != (len(self.images), len(self.words)):
+            found = tuple(self.labels.shape) if isinstance(self.labels, Tensor) else type(self.labels).__name__
+            raise ValueError(f'labels is {found}, it should be a tensor {(len(self.images), len(self.words))}: a row for each picture, a column for each attribute')
 
     def __len__(self) -> int:
         return len(self.images)
 
     def describe(self, i: int) -> dict[str, str]:
-        "The labels of picture `i` in words."
-        return {name: values[k] for (name, values), k in zip(self.words.items(), self.labels[i].tolist())}
+        """The labels of one picture in words.
+
+        i: which picture, 0..n-1.
+        Returns attribute: value.
+        Raises ValueError for another picture."""
+        row = self.labels[_check_whole('i', i, 0, len(self) - 1)].tolist()
+        return {name: values[k] for (name, values), k in zip(self.words.items(), row)}
+
+# %% ../nbs/01_data.ipynb #7d4c01ee
+def _check_bytes(images: Tensor):
+    "That these are pictures as bytes, (n, C, H, W)."
+    _check_kind('images', images, lambda dtype: dtype == torch.uint8, 'dtype torch.uint8 (0..255), which `to_uint8` makes')
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(f'images has shape {tuple(images.shape)}, it should be (1 or more, channels, height, width)')
 
 # %% ../nbs/01_data.ipynb #a7014667
 def _cache_file(style: str, size: int, seed: int) -> Path:
@@ -180,19 +217,20 @@ def _draw_all(style: str, size: int, seed: int, start: int, stop: int, progress:
     return images.permute(0, 3, 1, 2).contiguous(), labels
 
 # %% ../nbs/01_data.ipynb #afdf71b0
-def characters(n: int = 12_000,         # how many
-               size: int = 32,          # height and width in pixels
-               seed: int = 0,           # another seed is another set
-               style: str = 'lorelei',  # or 'adventurer'
-               progress: bool = True,   # show a bar while drawing
-               ) -> Pictures:
-    "Drawn manga characters with labels, the same for the same arguments. Drawn once, then read from the user's cache folder."
+def characters(n: int = 12_000, size: int = 32, seed: int = 0, style: str = 'lorelei', progress: bool = True) -> Pictures:
+    """Drawn manga characters with labels, the same for the same arguments. Drawn once, then read from the user's cache folder.
+
+    n: how many, 1 or more.   size: height and width in pixels, a multiple of 8.   seed: 0 or more; another seed is another set.
+    style: 'lorelei' or 'adventurer'.   progress: show a bar while drawing.
+    Returns pictures (n, 3, size, size) with labels; a smaller n gives the first of them.
+    Raises TypeError or ValueError for an argument out of its range.
+    Source: "Lorelei" (CC0 1.0) and "Adventurer" (CC BY 4.0) by Lisa Wischofsky, by way of DiceBear."""
     from filelock import FileLock
     from safetensors.torch import save_file
     _check_size(size)
-    if style not in STYLES or n < 1 or seed < 0:
-        raise ValueError(f'characters: style is {style!r}, n {n}, seed {seed}; style should be one of {", ".join(STYLES)}, n 1 or more, seed 0 or more')
-    path = _cache_file(style, size, seed)
+    _check_style(style)
+    _check_whole('n', n)
+    path = _cache_file(style, size, _check_whole('seed', seed, 0))
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix('.lock')):
         images, labels = _cached(path)
@@ -206,39 +244,90 @@ def characters(n: int = 12_000,         # how many
 
 # %% ../nbs/01_data.ipynb #987e283b
 def _check_size(size: int):
-    if size < 8 or size % 8:
+    if _check_whole('size', size) % 8:
         raise ValueError(f'size is {size}, it should be a multiple of 8, 8 or more: the network halves it three times')
 
 # %% ../nbs/01_data.ipynb #7832838f
-def _find(root: Path) -> tuple[list[tuple[str, int]], list[str]]:
+def _files(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
+    "Every file in a folder and below, in order, and broken links, so that they are reported. A link back to a folder `above` is not followed."
+    here = folder.resolve()
+    if here in above:
+        return
+    try:
+        inside = sorted(f for f in folder.iterdir() if not f.name.startswith('.'))
+    except OSError as error:
+        warnings.warn(f'image_folder: the folder {str(folder)!r} is left out ({_reason(error)}); give yourself the right to read it, or move it away')
+        return
+    for f in inside:
+        if f.is_dir():
+            yield from _files(f, above | {here})
+        elif f.is_file() or f.is_symlink():                                 # no pipes and sockets: reading one could wait for ever
+            yield f
+
+# %% ../nbs/01_data.ipynb #a8c1e52f
+def _find(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     "Every file with its class, and the names of the classes."
-    files = [f for f in sorted(root.rglob('*')) if f.is_file() and not any(part.startswith('.') for part in f.relative_to(root).parts)]
+    files = list(_files(root))
     inside = [f for f in files if f.parent != root]
     if not inside:
-        return [(str(f), 0) for f in files], [root.name or 'pictures']
+        return [(f, 0) for f in files], [root.name or 'pictures']
     if len(inside) < len(files):
         warnings.warn(f'image_folder: {len(files) - len(inside)} files beside the subfolders of {str(root)!r} are not read; move them into a subfolder')
     kind = lambda f: f.relative_to(root).parts[0]
     names = sorted({kind(f) for f in inside})
-    return [(str(f), names.index(kind(f))) for f in inside], names
+    return [(f, names.index(kind(f))) for f in inside], names
+
+# %% ../nbs/01_data.ipynb #c3fa50b9
+_FORMATS = ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM']               # no others: some of them run programs, EPS for one
 
 
-def _open(path: str, size: int) -> Tensor:
-    "One file as (3, size, size) bytes."
+def _eight_bits(image):
+    "A grey picture with more than eight bits for a pixel, as bytes; any other as it is."
+    from PIL import Image
+    if image.mode == 'F' or image.mode.startswith('I'):
+        values = np.asarray(image).astype(float)
+        if image.mode == 'F' or values.min() < 0 or values.max() > 65535:
+            raise ValueError(f'its pixels run from {values.min():g} to {values.max():g}, which is no range of grey that is known here')
+        return Image.fromarray((values / 257).round().astype(np.uint8))          # 65535 / 257 = 255
+    return image
+
+
+def _open(path: Path, size: int) -> Tensor:
+    "One file as (3, size, size) bytes: turned upright, on white, the middle square."
     from PIL import Image, ImageOps
-    from torchvision.transforms import functional as TF
-    with Image.open(path) as file:
-        image = ImageOps.exif_transpose(file).convert('RGBA')
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        warnings.simplefilter('error', Image.DecompressionBombWarning)        # a small file that would fill the memory
+        with Image.open(path, formats=_FORMATS) as file:
+            image = _eight_bits(ImageOps.exif_transpose(file)).convert('RGBA')
     image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-    return TF.pil_to_tensor(TF.center_crop(TF.resize(image, size), size))
+    for warning in said:                                                      # Pillow does not say of which file
+        warnings.warn(f'image_folder: {path.name!r} was read, but look at it: {warning.message}')
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+# %% ../nbs/01_data.ipynb #1be7d6f4
+def _reason(error: Exception) -> str:
+    "Why a file could not be read."
+    from PIL import UnidentifiedImageError
+    if isinstance(error, UnidentifiedImageError):
+        return 'not a picture of a kind that is read here'
+    return getattr(error, 'strerror', None) or str(error) or type(error).__name__
+
+
+def _report(skipped: list[tuple[Path, Exception]], of: int) -> str:
+    "The files that could not be read, the first five by name."
+    named = [f'{f.name!r} ({_reason(error)})' for f, error in skipped[:5]] + ([f'and {len(skipped) - 5} more'] if len(skipped) > 5 else [])
+    return f'image_folder: skipped {len(skipped)} of {of} files: {", ".join(named)}. Replace them by PNG or JPEG files, or take them out of the folder'
 
 # %% ../nbs/01_data.ipynb #27aaa699
-def image_folder(path: str | Path,      # one subfolder a class, or a flat folder
-                 size: int = 32,        # height and width in pixels, a multiple of 8
-                 progress: bool = True,
-                 ) -> Pictures:
-    "A folder of pictures, scaled and cut to squares. Raises FileNotFoundError for a missing folder, ValueError for one without pictures."
-    from PIL import Image
+def image_folder(path: str | Path, size: int = 32, progress: bool = True) -> Pictures:
+    """A folder of pictures, cut to squares and scaled: PNG, JPEG, WebP, GIF, BMP, TIFF or PPM.
+
+    path: a folder with a subfolder for each class, or with pictures only.   size: height and width in pixels, a multiple of 8.   progress: show a bar.
+    Pictures come upright (EXIF), transparent ones on white, animations as their first frame, CMYK as RGB, 16-bit grey as its upper 8 bits. Links are followed, but not in circles.
+    Returns pictures (n, 3, size, size), labelled by `class`, in the order of the files' names. Warns of the files that are skipped: which, and why.
+    Raises FileNotFoundError for a missing folder, ValueError for one without pictures or another size."""
     from tqdm.auto import tqdm
     _check_size(size)
     root, images, classes, skipped = Path(path).expanduser(), [], [], []
@@ -249,27 +338,29 @@ def image_folder(path: str | Path,      # one subfolder a class, or a flat folde
         try:
             images.append(_open(file, size))
             classes.append(label)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            skipped.append(Path(file).name)
+        except Exception as error:                                              # decoders raise anything when a file is broken
+            skipped.append((file, error))
     if not images:
-        raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders')
+        raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders'
+                         + (f'. {_report(skipped, len(found))}' if skipped else ''))
     if skipped:
-        warnings.warn(f'image_folder: skipped {len(skipped)} files that are not pictures: {", ".join(skipped[:5])}{" ..." if len(skipped) > 5 else ""}')
+        warnings.warn(_report(skipped, len(found)), stacklevel=2)
     return Pictures(torch.stack(images), torch.tensor(classes, dtype=torch.int16)[:, None], {'class': names})
 
 # %% ../nbs/01_data.ipynb #8e13109a
 ORDER, FLIP, NOISE = 1, 2, 3  # what a random generator is for: part of its key
 
 
-def batches(images: Tensor,         # (n, C, H, W), bytes
-            epoch: int = 0,         # counted from 0; each has an order of its own
-            batch_size: int = 64,
-            seed: int = 0,
-            flip: bool = False,     # mirror half of them: for training only
-            ) -> Iterator[Tensor]:  # (batch_size, C, H, W), [-1, 1]; the last few that do not fill a batch are left out of this epoch
-    "One epoch in random order."
-    size = min(batch_size, len(images))
-    order = torch.from_numpy(generator(seed, ORDER, epoch).permutation(len(images)))
+def batches(images: Tensor, epoch: int = 0, batch_size: int = 64, seed: int = 0, flip: bool = False) -> Iterator[Tensor]:
+    """One epoch in random order.
+
+    images: uint8, (n, C, H, W).   epoch: counted from 0; each has an order of its own.   batch_size: 1 or more; n if that is less.
+    seed: 0 or more.   flip: mirror half of them: for training only.
+    Yields float32, (batch_size, C, H, W), [-1, 1]; the last few that do not fill a batch are left out of this epoch.
+    Raises TypeError or ValueError, when the first batch is asked for, for what cannot be pictures or a number out of its range."""
+    _check_bytes(images)
+    size = min(_check_whole('batch_size', batch_size), len(images))
+    order = torch.from_numpy(generator(seed, ORDER, _check_whole('epoch', epoch, 0)).permutation(len(images)))
     for b in range(len(images) // size):
         x0 = to_float(images[order[b * size:(b + 1) * size]])
         if flip:

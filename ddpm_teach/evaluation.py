@@ -20,7 +20,8 @@ from torch.nn import functional as F
 
 from .data import Pictures, generator
 from .objective import DDPM, prior_kl, vlb_terms
-from .show import to_float, to_uint8
+from .sampling import _check_model
+from .show import _check_finite, _check_images, _check_kind, _check_numbers, _check_range, _check_whole, to_float, to_uint8
 
 # %% ../nbs/08_evaluation.ipynb #e300d1ac
 def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
@@ -28,9 +29,9 @@ def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
 
 
 class Reader(nn.Module):
-    "Reads the labels of a character: pictures (B, 3, 32, 32) to one (B, values) of log odds for each attribute."
+    "Reads the labels of a character. sizes: how many values each attribute has."
 
-    def __init__(self, sizes: list[int]):                       # how many values each attribute has
+    def __init__(self, sizes: list[int]):
         super().__init__()
         self.sizes = sizes
         self.blocks = nn.ModuleList([_conv(3, 16), nn.Sequential(_conv(16, 32, 2), _conv(32, 32)), nn.Sequential(_conv(32, 64, 2), _conv(64, 64))])
@@ -39,24 +40,31 @@ class Reader(nn.Module):
         self.register_buffer('spread', torch.ones(2 * (3 + 3 + 16 + 32 + 64)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        "x: floating point, (B, 3, 32, 32), [-1, 1]. Returns log odds, one (B, values) for each attribute."
         for block in self.blocks:
             x = block(x)
         return self.last(x).split(self.sizes, dim=1)
 
-    def features(self, x: Tensor) -> Tensor:
-        "Mean and standard deviation over the picture of: its colours, its fine detail, three blocks of the network. (B, 236)."
-        detail = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
-        seen = [x, detail]
-        for block in self.blocks:
-            x = block(x)
-            seen.append(x)
-        found = torch.cat([pool(h, (2, 3)) for h in seen for pool in (torch.mean, torch.std)], dim=1)
-        return (found - self.center) / self.spread
+# %% ../nbs/08_evaluation.ipynb #f20a6d9c
+def _reader_features(self, x: Tensor) -> Tensor:
+    """Mean and standard deviation over the picture of: its colours, its fine detail, three blocks of the network.
+
+    x: floating point, (B, 3, 32, 32), [-1, 1]. Returns (B, 236)."""
+    detail = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
+    seen = [x, detail]
+    for block in self.blocks:
+        x = block(x)
+        seen.append(x)
+    found = torch.cat([pool(h, (2, 3)) for h in seen for pool in (torch.mean, torch.std)], dim=1)
+    return (found - self.center) / self.spread
+
+
+Reader.features = _reader_features
 
 # %% ../nbs/08_evaluation.ipynb #88598f6e
 @cache
 def reader() -> Reader:
-    "The reader that comes with the library. Loaded once."
+    "The reader that comes with the library. Returns a `Reader` on the CPU, for inference only, loaded once."
     from safetensors import safe_open
     with resources.as_file(resources.files('ddpm_teach') / 'reader.safetensors') as path, safe_open(path, 'pt') as file:
         net = Reader([len(values) for values in json.loads(file.metadata()['words']).values()])
@@ -64,26 +72,32 @@ def reader() -> Reader:
     return net.eval().requires_grad_(False)
 
 # %% ../nbs/08_evaluation.ipynb #cee5b952
-def _in_parts(images: Tensor, function: Callable, batch_size: int = 500) -> list:
+def _in_parts(images: Tensor, function: Callable, batch_size: int = 500, size: int | None = None) -> list:
     "`function` of numbers in [-1, 1], a part of the pictures at a time."
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f'images has shape {tuple(images.shape)}, it should be (1 or more, channels, height, width)')
+    _check_images('images', images)
+    if size is not None and images.shape[1:] != (3, size, size):
+        raise ValueError(f'images has shape {tuple(images.shape)}, it should be (1 or more, 3, {size}, {size}), as the reader has learned')
     pixels = images if images.dtype == torch.uint8 else to_uint8(images)
     with torch.no_grad():
         return [function(to_float(part)) for part in pixels.split(batch_size)]
 
 
-def features(images: Tensor,                      # (n, 3, 32, 32), numbers in [-1, 1], or bytes
-             extractor: Callable | None = None,   # (B, C, H, W) in [-1, 1] -> (B, d); by default that of `reader`
-             ) -> Tensor:                         # (n, d), float64
-    "Pictures as points, for `frechet_distance` and `kernel_distance`."
-    return torch.cat(_in_parts(images, extractor or reader().features)).double()
+def features(images: Tensor, extractor: Callable | None = None) -> Tensor:
+    """Pictures as points, for `frechet_distance` and `kernel_distance`.
+
+    images: (n, 3, 32, 32), numbers in [-1, 1] (what is outside is clipped), or bytes.   extractor: (B, C, H, W) in [-1, 1] -> (B, d); by default the features of `reader`.
+    Returns float64, (n, d); d = 236 by default.
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or another size without an extractor."""
+    return torch.cat(_in_parts(images, extractor or reader().features, size=None if extractor else 32)).double()
 
 
-def read_labels(images: Tensor,            # (n, 3, 32, 32), numbers in [-1, 1], or bytes
-                ) -> tuple[Tensor, Tensor]:  # labels (n, attributes), int16, and how sure the reader is of each, 0..1
-    "What a reader makes of each picture: an index into `words`."
-    answers = [torch.cat(parts).softmax(1).max(1) for parts in zip(*_in_parts(images, reader()))]
+def read_labels(images: Tensor) -> tuple[Tensor, Tensor]:
+    """What a reader makes of each picture.
+
+    images: (n, 3, 32, 32), numbers in [-1, 1] (what is outside is clipped), or bytes.
+    Returns labels (n, attributes), int16, each an index into `words()`, and how sure the reader is of each, 0..1.
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or another size."""
+    answers = [torch.cat(parts).softmax(1).max(1) for parts in zip(*_in_parts(images, reader(), size=32))]
     return torch.stack([a.indices for a in answers], 1).short(), torch.stack([a.values for a in answers], 1)
 
 # %% ../nbs/08_evaluation.ipynb #d7a037cc
@@ -106,7 +120,11 @@ def _inception() -> nn.Module:
 
 
 def inception_features(x: Tensor) -> Tensor:
-    "An `extractor` for `features`: Inception's last pooling layer, (B, 3, H, W) in [-1, 1] to (B, 2048). Fetches its weights once."
+    """An `extractor` for `features`: the last pooling layer of Inception v3 (Szegedy et al. 2016), as FID uses it (Heusel et al. 2017). Fetches its weights once.
+
+    x: floating point, (B, 3, H, W), [-1, 1].   Returns float32, (B, 2048).
+    Raises ImportError without torch-fidelity, ConnectionError when the weights are not there and cannot be fetched, TypeError or ValueError as `to_uint8`."""
+    _check_images('x', x)
     return _inception()(to_uint8(x))[0]
 
 # %% ../nbs/08_evaluation.ipynb #7894c237
@@ -116,16 +134,16 @@ def _root(matrix: Tensor) -> Tensor:
     return vectors * values.clamp(min=0).sqrt() @ vectors.T
 
 
-def frechet_from_moments(mean_a: Tensor,  # (d,)
-                         cov_a: Tensor,   # (d, d)
-                         mean_b: Tensor, cov_b: Tensor) -> float:
-    "The squared Frechet distance of two Gaussians (Dowson and Landau 1982), as FID uses it (Heusel et al. 2017, eq. 6)."
+def frechet_from_moments(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
+    """The squared Frechet distance of two Gaussians (Dowson and Landau 1982), as FID uses it (Heusel et al. 2017, eq. 6).
+
+    mean_a, mean_b: means, float64, (d,).   cov_a, cov_b: covariances, float64, (d, d). Returns a number, 0 or more but for rounding."""
     mixed = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     return ((mean_a - mean_b).square().sum() + cov_a.trace() + cov_b.trace() - 2 * mixed).item()
 
 # %% ../nbs/08_evaluation.ipynb #8e83dda3
 class Estimate(NamedTuple):
-    "A number with its 95% interval."
+    "A number with its 95% interval. value: the estimate.   low, high: the ends of the interval, in the same unit."
     value: float
     low: float
     high: float
@@ -137,14 +155,15 @@ class Estimate(NamedTuple):
 GROUPS = 20
 
 
-def jackknife(without: Callable[[int | None], float]  # the measure without group 0..19, or with all of them (None)
-              ) -> Estimate:
-    "An estimate with its interval, from leaving out one of 20 groups at a time (Efron and Tibshirani 1993, chapter 11)."
+def jackknife(without: Callable[[int | None], float]) -> Estimate:
+    """An estimate with its interval, from leaving out one of 20 groups at a time (Efron and Tibshirani 1993, chapter 11).
+
+    without: the measure without group 0..19, or with all of them (None). Returns the measure with all, and its 95% interval."""
     value, parts = without(None), torch.tensor([without(g) for g in range(GROUPS)], dtype=torch.float64)
     error = math.sqrt((GROUPS - 1) * parts.var(correction=0))
     return Estimate(value, value - 2.093 * error, value + 2.093 * error)
 
-
+# %% ../nbs/08_evaluation.ipynb #71bd4e08
 def _groups(*sets: Tensor) -> list[list[Tensor]]:
     "Each set dealt out into 20 parts, like cards: an order in the set does no harm."
     if min(map(len, sets)) < 2 * GROUPS:
@@ -155,6 +174,27 @@ def _groups(*sets: Tensor) -> list[list[Tensor]]:
 def _all_but(groups: list[Tensor], g: int | None) -> Tensor:
     "The members of all groups but `g`."
     return torch.cat([x for i, x in enumerate(groups) if i != g])
+
+
+def _check_points(dims: int, **sets: Tensor):
+    "That these are sets of finite numbers, (n,) or (n, d), with one d."
+    for name, x in sets.items():
+        _check_numbers(name, x)
+        _check_finite(name, x)
+    shapes = [tuple(x.shape) for x in sets.values()]
+    if any(len(shape) != dims for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
+        raise ValueError(f'{" and ".join(sets)} have shapes {" and ".join(map(str, shapes))}, they should be {["(n,) and (m,)", "(n, d) and (m, d)"][dims - 1]}')
+
+# %% ../nbs/08_evaluation.ipynb #c0a52b7f
+def _check_labels(labels: Tensor, truth: Tensor, words: dict | None = None):
+    "That these are labels, (n, attributes), of the same attributes, each an index into its words."
+    for name, x in dict(labels=labels, truth=truth).items():
+        _check_kind(name, x, lambda dtype: dtype in (torch.int64, torch.int32, torch.int16), 'whole numbers, as `read_labels` gives')
+        columns = labels.shape[-1] if words is None else len(words)
+        if x.ndim != 2 or x.numel() == 0 or x.shape[1] != columns:
+            raise ValueError(f'{name} has shape {tuple(x.shape)}, it should be (1 or more, {columns}): a column for each attribute')
+        if x.min() < 0 or words is not None and any(most >= len(values) for most, values in zip(x.amax(0).tolist(), words.values())):
+            raise ValueError(f'{name} has values from {x.min()} to {x.max()}, each should be an index into the values of its attribute')
 
 # %% ../nbs/08_evaluation.ipynb #5a5eb1ae
 def _moments_without(groups: list[Tensor]) -> Callable:
@@ -170,16 +210,18 @@ def _moments_without(groups: list[Tensor]) -> Callable:
     return moments_without
 
 
-def frechet_distance(a: Tensor,          # features, (n, d)
-                     b: Tensor,          # features, (m, d)
-                     ) -> Estimate:
-    "The squared Frechet distance of two sets, with a 95% interval. Too large in small sets: compare sets of one size only."
+def frechet_distance(a: Tensor, b: Tensor) -> Estimate:
+    """The squared Frechet distance of two sets (Heusel et al. 2017, eq. 6). Too large in small sets: compare sets of one size only.
+
+    a, b: features, floating point, (n, d) and (m, d), n and m 40 or more.
+    Returns the distance, 0 for two equal sets, with a 95% interval. Raises TypeError or ValueError for other shapes, nan, or fewer members."""
+    _check_points(2, a=a, b=b)
     a, b = (_moments_without(groups) for groups in _groups(a.double(), b.double()))
     return jackknife(lambda g: frechet_from_moments(*a(g), *b(g)))
 
 # %% ../nbs/08_evaluation.ipynb #a63bdd65
 def polynomial(x: Tensor, y: Tensor) -> Tensor:
-    "How alike every x (n, d) and every y (m, d) are: (n, m) (Binkowski et al. 2018, section 4)."
+    "How alike points are (Binkowski et al. 2018, section 4). x: (n, d).   y: (m, d). Returns (n, m), one for each pair."
     return (x @ y.T / x.shape[1] + 1)**3
 
 
@@ -189,11 +231,12 @@ def _pair_sums(a: list[Tensor], b: list[Tensor], kernel: Callable) -> Tensor:
     return torch.stack([torch.stack([part.sum() for part in kernel(x, everyone).sum(0).split(sizes)]) for x in a])
 
 
-def kernel_distance(a: Tensor,                       # features, (n, d)
-                    b: Tensor,                       # features, (m, d)
-                    kernel: Callable = polynomial,
-                    ) -> Estimate:
-    "The squared distance of two sets in the terms of a kernel, unbiased, with a 95% interval (Gretton et al. 2012, eq. 3)."
+def kernel_distance(a: Tensor, b: Tensor, kernel: Callable = polynomial) -> Estimate:
+    """The squared distance of two sets in the terms of a kernel, unbiased (Gretton et al. 2012, eq. 3).
+
+    a, b: features, floating point, (n, d) and (m, d), n and m 40 or more.   kernel: (x (n, d), y (m, d)) -> (n, m).
+    Returns the distance, about 0 for sets from one source, also below, with a 95% interval. Raises TypeError or ValueError for other shapes, nan, or fewer members."""
+    _check_points(2, a=a, b=b)
     a, b = _groups(a.double(), b.double())
     self_pairs = lambda groups: torch.stack([sum(kernel(x[None], x[None])[0, 0] for x in group) for group in groups]).diag()
     aa, bb, ab = _pair_sums(a, a, kernel) - self_pairs(a), _pair_sums(b, b, kernel) - self_pairs(b), _pair_sums(a, b, kernel)
@@ -207,15 +250,17 @@ def kernel_distance(a: Tensor,                       # features, (n, d)
 
 # %% ../nbs/08_evaluation.ipynb #7a26a8d7
 class Coverage(NamedTuple):
-    "How one attribute is distributed."
-    shares: Tensor         # of each value, (values,)
-    missing: list[str]     # values that never occur
-    variation: float       # total variation to the truth, 0..1
-    p: float               # of a difference this large by chance
+    """How one attribute is distributed.
+
+    shares: of each value, (values,), 0..1.   missing: values that never occur.   variation: total variation to the truth, 0..1.   p: of a difference this large by chance, 0..1."""
+    shares: Tensor
+    missing: list[str]
+    variation: float
+    p: float
 
 # %% ../nbs/08_evaluation.ipynb #9e3312ef
 def chi_square(a: Tensor, b: Tensor) -> float:
-    "Could two rows of counts come from one law? The probability of a difference this large or larger (Pearson 1900)."
+    "Could two rows of counts come from one law (Pearson 1900)? a, b: counts, (values,). Returns the probability of a difference this large or larger, 0..1."
     a, b = a.double(), b.double()
     pooled = (a + b) / (a.sum() + b.sum())
     rare = pooled * torch.minimum(a.sum(), b.sum()) < 5                      # the law holds for counts of about 5 and more,
@@ -224,12 +269,13 @@ def chi_square(a: Tensor, b: Tensor) -> float:
     strays = sum(((row - row.sum() * pooled)**2 / (row.sum() * pooled)).sum() for row in (a, b))
     return torch.special.gammaincc(torch.tensor((len(pooled) - 1) / 2).double(), strays / 2).item() if len(pooled) > 1 else 1.
 
+# %% ../nbs/08_evaluation.ipynb #e4d7713a
+def label_coverage(labels: Tensor, truth: Tensor, words: dict[str, list[str]]) -> dict[str, Coverage]:
+    """Which values appear, in what proportion, and how far that is from the truth.
 
-def label_coverage(labels: Tensor,                 # of the samples, (n, attributes), as `read_labels` gives them
-                   truth: Tensor,                  # of real pictures, (m, attributes)
-                   words: dict[str, list[str]],    # `Pictures.words`
-                   ) -> dict[str, Coverage]:       # for each attribute
-    "Which values appear, in what proportion, and how far that is from the truth."
+    labels: of the samples, whole numbers, (n, attributes), as `read_labels` gives them.   truth: of real pictures, (m, attributes).   words: `Pictures.words`.
+    Returns for each attribute its `Coverage`. Raises TypeError or ValueError for labels that do not fit the words."""
+    _check_labels(labels, truth, words)
     found = {}
     for k, (name, values) in enumerate(words.items()):
         ours, real = (labels_[:, k].long().bincount(minlength=len(values)) for labels_ in (labels, truth))
@@ -240,17 +286,27 @@ def label_coverage(labels: Tensor,                 # of the samples, (n, attribu
 
 # %% ../nbs/08_evaluation.ipynb #1b3a830d
 def label_variation(labels: Tensor, truth: Tensor) -> Estimate:
-    "The total variation of `label_coverage`, averaged over the attributes, with a 95% interval."
+    """The total variation of `label_coverage`, averaged over the attributes.
+
+    labels: of the samples, whole numbers, (n, attributes), n 40 or more.   truth: of real pictures, (m, attributes).
+    Returns 0 (the same shares) to 1 (nothing in common), with a 95% interval. Raises TypeError or ValueError for labels that do not fit each other, or fewer samples."""
+    _check_labels(labels, truth)
     most = int(max(labels.max(), truth.max())) + 1
     shares = lambda rows: torch.stack([column.long().bincount(minlength=most) / len(rows) for column in rows.T])
     (groups,), real = _groups(labels), shares(truth)
     return jackknife(lambda g: (shares(_all_but(groups, g)) - real).abs().sum(1).mean().item() / 2)
 
 # %% ../nbs/08_evaluation.ipynb #f88f7d5c
-def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or bytes
-            training: Tensor,         # (m, C, H, W), bytes
-            ) -> tuple[Tensor, Tensor]:  # distances (n,), root mean square in units of [-1, 1]; indices (n,) into `training`
-    "The training picture nearest to each picture, pixel by pixel."
+def nearest(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
+    """The training picture nearest to each picture, pixel by pixel.
+
+    images: (n, C, H, W), numbers in [-1, 1], or bytes.   training: bytes, (m, C, H, W).
+    Returns distances (n,), the root of the mean square in units of [-1, 1], 0..2, and indices (n,) into `training`.
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or of different shapes."""
+    for name, pictures in dict(images=images, training=training).items():
+        _check_images(name, pictures)
+    if images.shape[1:] != training.shape[1:]:
+        raise ValueError(f'images and training have pictures of shapes {tuple(images.shape[1:])} and {tuple(training.shape[1:])}, they should be the same')
     pool = to_float(training).flatten(1)
     index = torch.cat(_in_parts(images, lambda x: torch.cdist(x.flatten(1), pool).argmin(1)))
     rest = torch.cat(_in_parts(images, lambda x: x.flatten(1))) - pool[index]       # again and exactly: cdist rounds
@@ -258,15 +314,17 @@ def nearest(images: Tensor,           # (n, C, H, W), numbers in [-1, 1], or byt
 
 # %% ../nbs/08_evaluation.ipynb #e7455d92
 def _by_groups(a: Tensor, b: Tensor, measure: Callable) -> Estimate:
-    "The jackknife of `measure(a, b)`."
+    "The jackknife of `measure(a, b)`, of distances."
+    _check_points(1, a=a, b=b)
     a, b = _groups(a, b)
     return jackknife(lambda g: measure(_all_but(a, g), _all_but(b, g)))
 
 
-def nearer(a: Tensor,     # distances of samples to the training set, (n,)
-           b: Tensor,     # distances of held-out pictures, (m,)
-           ) -> Estimate:
-    "The probability that a sample is nearer to the training set than a held-out picture, .5 if nothing was learned by heart."
+def nearer(a: Tensor, b: Tensor) -> Estimate:
+    """The probability that a sample is nearer to the training set than a held-out picture (Mann and Whitney 1947).
+
+    a: distances of samples to the training set, floating point, (n,).   b: distances of held-out pictures, (m,). n and m 40 or more.
+    Returns 0..1, .5 if nothing was learned by heart, with a 95% interval. Raises TypeError or ValueError for other shapes, nan, or fewer distances."""
     def probability(a, b):
         b = b.sort().values
         below, not_above = (torch.searchsorted(b, a, right=side).double().mean() for side in (False, True))   # of each a, how many b are
@@ -275,18 +333,26 @@ def nearer(a: Tensor,     # distances of samples to the training set, (n,)
 
 
 def copies(a: Tensor, b: Tensor) -> Estimate:
-    "The share of samples nearer than all but the nearest 1% of the held-out pictures, .01 if none is a copy. Arguments as for `nearer`."
+    """The share of samples nearer than all but the nearest 1% of the held-out pictures.
+
+    a: distances of samples to the training set, floating point, (n,).   b: distances of held-out pictures, (m,). n and m 40 or more.
+    Returns 0..1, .01 if none is a copy, with a 95% interval. Raises TypeError or ValueError for other shapes, nan, or fewer distances."""
     return _by_groups(a, b, lambda a, b: (a < b.quantile(.01)).double().mean().item())
 
 # %% ../nbs/08_evaluation.ipynb #bc9388bd
-def by_step(model: DDPM,
-            images: Tensor,                # (n, C, H, W), numbers in [-1, 1], or bytes
-            terms: Callable = vlb_terms,   # (model, x0, t, eps) -> (B,): what to average for each t
-            per_t: int = 4,                # pictures for each t, drawn with replacement
-            seed: int = 0,
-            draw: Callable | None = None,  # x0 -> noise like it; by default standard normal
-            ) -> Tensor:                   # (T, per_t)
-    "What belongs to each t = 1..T, for a few pictures each."
+def by_step(model: DDPM, images: Tensor, terms: Callable = vlb_terms, per_t: int = 4, seed: int = 0, draw: Callable | None = None) -> Tensor:
+    """What belongs to each t = 1..T, for a few pictures each. Asks the network T * per_t times.
+
+    model: a `DDPM`.   images: (n, C, H, W), numbers in [-1, 1], or bytes.   terms: (model, x0, t, eps) -> (B,): what to average for each t.
+    per_t: pictures for each t, drawn with replacement, 1 or more.   seed: 0 or more.   draw: x0 -> noise like it; by default standard normal.
+    Returns (T, per_t). Raises TypeError or ValueError for arguments that do not fit."""
+    _check_model(model)
+    if getattr(images, 'dtype', None) == torch.uint8:
+        _check_images('images', images)
+    else:
+        _check_numbers('images', images)
+        _check_range('images', images, most=1.001)
+    _check_whole('per_t', per_t)
     rng, T = generator(seed), model.schedule.T
     draw = draw or (lambda x0: torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype='float32')).to(x0))
     chosen, found = torch.from_numpy(rng.integers(len(images), size=T * per_t)), []
@@ -298,22 +364,19 @@ def by_step(model: DDPM,
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0db
 class Bits(NamedTuple):
-    "The variational bound in bits per dimension."
+    "The variational bound in bits per dimension. total: with its interval.   steps: the part of each t = 1..T, (T,).   prior: the part of x_T."
     total: Estimate
-    steps: Tensor      # the part of each t = 1..T, (T,)
-    prior: float       # the part of x_T
+    steps: Tensor
+    prior: float
 
 
-def bits_per_dim(model: DDPM,
-                 images: Tensor,                # (n, C, H, W), bytes
-                 per_t: int = 4,                # pictures for each t, 2 or more
-                 terms: Callable = vlb_terms,   # bind its options with functools.partial
-                 seed: int = 0,
-                 draw: Callable | None = None,  # as in `by_step`
-                 ) -> Bits:
-    "How many bits the model needs at most for each colour of each pixel (Ho et al. 2020, section 3.3), with a 95% interval."
-    if per_t < 2:
-        raise ValueError(f'bits_per_dim: per_t is {per_t}, it should be 2 or more: the interval comes from differences')
+def bits_per_dim(model: DDPM, images: Tensor, per_t: int = 4, terms: Callable = vlb_terms, seed: int = 0, draw: Callable | None = None) -> Bits:
+    """How many bits the model needs at most for each colour of each pixel (Ho et al. 2020, section 3.3). Asks the network T * per_t times.
+
+    model: a `DDPM`.   images: bytes, or numbers in [-1, 1] that were bytes, (n, C, H, W).   per_t: pictures for each t, 2 or more: the interval comes from differences.
+    terms: as in `by_step`; bind its options with functools.partial.   seed: 0 or more.   draw: as in `by_step`.
+    Returns bits per dimension, 0 or more, with a 95% interval, and its parts. Raises TypeError or ValueError for arguments that do not fit."""
+    _check_whole('per_t', per_t, 2)
     nats = by_step(model, images, terms, per_t, seed, draw).double()
     unit = 1 / (math.prod(images.shape[1:]) * math.log(2))
     x0 = to_float(images) if images.dtype == torch.uint8 else images
@@ -322,11 +385,14 @@ def bits_per_dim(model: DDPM,
     return Bits(Estimate(total, total - 1.96 * error, total + 1.96 * error), steps, prior)
 
 # %% ../nbs/08_evaluation.ipynb #52d5c1b4
-def evaluate(samples: Tensor,        # (n, 3, 32, 32), numbers in [-1, 1], or bytes; 40 or more
-             training: Pictures,     # what the model was trained on
-             held_out: Pictures,     # pictures that it never saw
-             ) -> dict[str, Estimate]:
-    "Every measure of samples in this notebook. Lower is better, but for `nearer` and `copies`, which should be .5 and .01."
+def evaluate(samples: Tensor, training: Pictures, held_out: Pictures) -> dict[str, Estimate]:
+    """Every measure of samples in this notebook. Lower is better, but for `nearer` and `copies`, which should be .5 and .01.
+
+    samples: (n, 3, 32, 32), n 40 or more, numbers in [-1, 1], or bytes.   training: what the model was trained on, 40 or more.   held_out: pictures that it never saw, 40 or more.
+    Returns the measures by name, each with a 95% interval. Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or fewer of them."""
+    for name, pictures in dict(training=training, held_out=held_out).items():
+        if not isinstance(pictures, Pictures):
+            raise TypeError(f'{name} is a {type(pictures).__name__}, it should be `Pictures`, such as `characters()`')
     found, real = features(samples), features(training.images)
     (labels, sure), (truth, _) = read_labels(samples), read_labels(training.images)
     ours, theirs = (nearest(images, training.images)[0] for images in (samples, held_out.images))

@@ -15,44 +15,66 @@ from torch import Tensor
 
 from .forward import eps_from_x0
 from .objective import DDPM
-from .sampling import Step, _evaluating
+from .sampling import Step, _check_start, _evaluating
 from .schedule import Schedule
+from .show import _check_whole
 
 # %% ../nbs/09_fast_sampling.ipynb #d27fa7e4
 def _descending(times: Tensor, start: int, steps: int) -> list[int]:
     "Whole, different numbers from `start` to 0, as near to `times` as can be."
-    if not 1 <= steps <= start:
-        raise ValueError(f'steps is {steps}, it should be from 1 to {start}, the step that sampling starts from')
     found = times.round().long().tolist()
     for i in range(1, steps + 1):                                  # never twice the same, and enough room for the rest
         found[i] = max(min(found[i], found[i - 1] - 1), steps - i)
     return found
 
 
+def _check_grid(schedule: Schedule, start: int, steps: int):
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f'schedule is a {type(schedule).__name__}, it should be a Schedule, such as cosine_schedule(500)')
+    _check_whole('start', start, 1, schedule.T)
+    _check_whole('steps', steps, 1, start)
+
+# %% ../nbs/09_fast_sampling.ipynb #1f7c30be
 def even_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
-    "Equal steps in t, from `start` down to 0 (Song et al. 2021, section 4.2)."
+    """Equal steps in t (Song et al. 2021, section 4.2).
+
+    schedule: of the noise.   start: the first time, 1..T.   steps: how many strides, 1..start.
+    Returns steps + 1 times, whole numbers descending from `start` to 0. Raises TypeError or ValueError for other numbers."""
+    _check_grid(schedule, start, steps)
     return _descending(torch.linspace(start, 0, steps + 1, dtype=torch.float64), start, steps)
 
 
 def quadratic_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
-    "Equal steps in the root of t: finer near the picture (Song et al. 2021, appendix D.2)."
+    """Equal steps in the root of t: finer near the picture (Song et al. 2021, appendix D.2).
+
+    schedule: of the noise.   start: the first time, 1..T.   steps: how many strides, 1..start.
+    Returns steps + 1 times, whole numbers descending from `start` to 0. Raises TypeError or ValueError for other numbers."""
+    _check_grid(schedule, start, steps)
     return _descending(torch.linspace(math.sqrt(start), 0, steps + 1, dtype=torch.float64)**2, start, steps)
 
 # %% ../nbs/09_fast_sampling.ipynb #f37fa462
 def _nearest_to_even(clock: Tensor, start: int, steps: int) -> list[int]:
-    "Equal steps of a clock, which is given for t = 1..start, down to t = 1, then 0."
+    "Equal steps of a rising clock, which is given for t = 1..start, down to t = 1, then 0."
     wanted = torch.linspace(clock[-1], clock[0], steps, dtype=torch.float64)
-    nearest = 1 + (clock[None] - wanted[:, None]).abs().argmin(1)
+    nearest = 1 + torch.searchsorted((clock[1:] + clock[:-1]) / 2, wanted)        # between which two middles: no table of T times steps
     return _descending(torch.cat([nearest.double(), torch.zeros(1).double()]), start, steps)
 
 
 def log_snr_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
-    "Equal steps in the logarithm of the SNR down to t = 1, then 0 (Lu et al. 2022)."
-    return _nearest_to_even(schedule.snr[1:start + 1].log(), start, steps)
+    """Equal steps in the logarithm of the SNR down to t = 1, then 0 (Lu et al. 2022).
+
+    schedule: of the noise.   start: the first time, 1..T.   steps: how many strides, 1..start.
+    Returns steps + 1 times, whole numbers descending from `start` to 0. Raises TypeError or ValueError for other numbers."""
+    _check_grid(schedule, start, steps)
+    return _nearest_to_even(-schedule.snr[1:start + 1].log(), start, steps)
 
 
 def angle_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
-    "Equal steps in arctan(snr**-0.25) down to t = 1, then 0: about even in log-SNR in the middle, and wider at both ends."
+    """Equal steps in arctan(snr**-0.25) down to t = 1, then 0: about even in log-SNR in the middle, and wider at both ends.
+
+    schedule: of the noise.   start: the first time, 1..T.   steps: how many strides, 1..start.
+    Returns steps + 1 times, whole numbers descending from `start` to 0. Raises TypeError or ValueError for other numbers."""
+    _check_grid(schedule, start, steps)
     return _nearest_to_even(torch.atan(schedule.snr[1:start + 1]**-.25), start, steps)
 
 # %% ../nbs/09_fast_sampling.ipynb #ed9c06cb
@@ -73,24 +95,22 @@ def _stride(schedule: Schedule, x: Tensor, x0_hat: Tensor, t: int, s: int, eta: 
 # %% ../nbs/09_fast_sampling.ipynb #e19e0029
 def _walk(model: DDPM, x: Tensor, draw: Callable | None, start: int | None, steps: int, eta: float, grid: Callable) -> tuple[Callable, list[int]]:
     "What both samplers need: a stride from (x, x0_hat, t, s), and the times to visit."
+    start = _check_start(model, x, start)
     if not 0 <= eta <= 1:
         raise ValueError(f'eta is {eta}, it should be from 0 (no fresh noise) to 1 (as in ancestral sampling)')
-    start = model.schedule.T if start is None else start
     stride = partial(_stride, model.schedule, eta=eta, draw=draw or (lambda: torch.randn_like(x)))
-    return stride, grid(model.schedule, start, min(steps, start))
+    return stride, grid(model.schedule, start, min(_check_whole('steps', steps), start))
 
 
-def ddim(model: DDPM,
-         x: Tensor,                                 # where to start, (B, C, H, W); pure noise if `start` is T
-         *,
-         draw: Callable[[], Tensor] | None = None,  # the next standard normal noise, like `x`; not used if `eta` is 0
-         start: int | None = None,                  # the step that `x` is at; by default T
-         steps: int = 50,                           # how often to ask the network; all of `start` if that is fewer
-         eta: float = 0.,                           # share of fresh noise: 0 none, 1 as in ancestral sampling
-         grid: Callable = even_steps,               # (schedule, start, steps) -> times, descending to 0
-         clip: bool = True,                         # keep x0_hat in [-1, 1]
-         ) -> Iterator[Step]:
-    "DDIM (Song et al. 2021, eq. 12 and 16): first yields the start, last the picture at t = 0."
+def ddim(model: DDPM, x: Tensor, *, draw: Callable[[], Tensor] | None = None, start: int | None = None, steps: int = 50, eta: float = 0.,
+         grid: Callable = even_steps, clip: bool = True) -> Iterator[Step]:
+    """DDIM (Song et al. 2021, eq. 12 and 16).
+
+    model: a `DDPM`.   x: where to start, floating point, (B, C, H, W); pure noise if `start` is T.   start: the step that `x` is at, 1..T; by default T.
+    draw: the next standard normal noise, like `x`; not used if `eta` is 0.   steps: how often to ask the network, 1 or more; all of `start` if that is fewer.
+    eta: share of fresh noise: 0 none, 1 as in ancestral sampling.   grid: (schedule, start, steps) -> times, descending to 0.   clip: keep x0_hat in [-1, 1].
+    Yields `Step`s: first the start, last the pictures at t = 0, in [-1, 1] if `clip`.
+    Raises TypeError or ValueError, when the first step is asked for, for arguments that do not fit."""
     stride, times = _walk(model, x, draw, start, steps, eta, grid)
     yield Step(times[0], x, None)
     for t, s in zip(times, times[1:]):
@@ -99,17 +119,15 @@ def ddim(model: DDPM,
         yield Step(s, x, x0_hat)
 
 # %% ../nbs/09_fast_sampling.ipynb #3b04ea7b
-def dpm_solver(model: DDPM,
-               x: Tensor,                                 # where to start, (B, C, H, W); pure noise if `start` is T
-               *,
-               draw: Callable[[], Tensor] | None = None,  # the next standard normal noise, like `x`; not used if `eta` is 0
-               start: int | None = None,                  # the step that `x` is at; by default T
-               steps: int = 25,                           # how often to ask the network; all of `start` if that is fewer
-               eta: float = 1.,                           # share of fresh noise: 0 none, 1 as in ancestral sampling
-               grid: Callable = angle_steps,              # (schedule, start, steps) -> times, descending to 0
-               clip: bool = True,                         # keep x0_hat in [-1, 1]
-               ) -> Iterator[Step]:
-    "DPM-Solver++ (2M), with fresh noise SDE-DPM-Solver++ (Lu et al. 2022): first yields the start, last the picture at t = 0."
+def dpm_solver(model: DDPM, x: Tensor, *, draw: Callable[[], Tensor] | None = None, start: int | None = None, steps: int = 25, eta: float = 1.,
+               grid: Callable = angle_steps, clip: bool = True) -> Iterator[Step]:
+    """DPM-Solver++ (2M), with fresh noise SDE-DPM-Solver++ (Lu et al. 2022, algorithm 2).
+
+    model: a `DDPM`.   x: where to start, floating point, (B, C, H, W); pure noise if `start` is T.   start: the step that `x` is at, 1..T; by default T.
+    draw: the next standard normal noise, like `x`; not used if `eta` is 0.   steps: how often to ask the network, 1 or more; all of `start` if that is fewer.
+    eta: share of fresh noise: 0 none, 1 as in ancestral sampling.   grid: (schedule, start, steps) -> times, descending to 0.   clip: keep x0_hat in [-1, 1].
+    Yields `Step`s: first the start, last the pictures at t = 0, in [-1, 1] if `clip`.
+    Raises TypeError or ValueError, when the first step is asked for, for arguments that do not fit."""
     stride, times = _walk(model, x, draw, start, steps, eta, grid)
     lam, before = .5 * model.schedule.snr.log(), None
     yield Step(times[0], x, None)

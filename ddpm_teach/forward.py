@@ -12,86 +12,112 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .schedule import Schedule
+from .schedule import Schedule, _check_steps
+from .show import _check_alike, _check_finite, _check_numbers, _check_whole
 
 # %% ../nbs/03_forward.ipynb #08453886
-def q_step(x: Tensor,           # pictures at t - 1, (B, ...)
-           t: Tensor,           # steps, (B,), 1..T
-           schedule: Schedule,
-           eps: Tensor,         # standard normal noise, like `x`
-           ) -> Tensor:         # pictures at t, like `x`
-    "One step of noise, from x_{t-1} to x_t (Ho et al. 2020, eq. 2)."
-    _check(t, schedule, x, eps)
+def q_step(x: Tensor, t: Tensor, schedule: Schedule, eps: Tensor) -> Tensor:
+    """One step of noise, from x_{t-1} to x_t (Ho et al. 2020, eq. 2).
+
+    x: pictures at t - 1, floating point, (B, ...), any range.   t: steps, (B,), 1..T.   eps: standard normal noise, like `x`.   schedule: of the noise.
+    Returns the pictures at t, like `x`.
+    Raises TypeError for bytes; ValueError for shapes, devices or steps that do not fit. A nan stays a nan."""
+    _check(t, schedule, x=x, eps=eps)
     beta = schedule.at('beta', t, like=x)
     return (1 - beta).sqrt() * x + beta.sqrt() * eps
 
 
-def _check(t: Tensor, schedule: Schedule, x: Tensor, eps: Tensor | None = None):
-    if t.ndim != 1 or len(t) != len(x) or t.is_floating_point() or t.min() < 1 or t.max() > schedule.T:
-        raise ValueError(f't is {t.tolist() if t.numel() < 9 else tuple(t.shape)}, it should be whole numbers from 1 to {schedule.T}, one for each of the {len(x)} pictures')
-    if eps is not None and eps.shape != x.shape:
-        raise ValueError(f'noise and pictures have shapes {tuple(eps.shape)} and {tuple(x.shape)}, they should be the same')
+def _check(t: Tensor, schedule: Schedule, **pictures: Tensor):
+    "That these are numbers of one shape, with a step for each picture."
+    _check_alike(**pictures)
+    _check_steps(t, schedule, len(next(iter(pictures.values()))))
 
 # %% ../nbs/03_forward.ipynb #c4fe943b
 @dataclass
 class Mixture:
-    "Round Gaussians in any number of dimensions, for which every answer is exact. One dimension is `means` of shape (K, 1)."
-    means: Tensor    # (K, ...)
-    stds: Tensor     # (K,), 0 for a single point
-    weights: Tensor  # (K,), adding up to 1
+    """Round Gaussians in any number of dimensions, for which every answer is exact.
+
+    means: floating point, (K, ...); one dimension is (K, 1).   stds: (K,), 0 or more; 0 is a single point.   weights: (K,), 0 or more, adding up to 1.
+    Raises TypeError or ValueError when the three do not fit together."""
+    means: Tensor
+    stds: Tensor
+    weights: Tensor
+
+    def __post_init__(self):
+        for name, x in vars(self).items():
+            _check_numbers(name, x)
+            _check_finite(name, x)
+        if self.means.ndim < 2 or not self.stds.shape == self.weights.shape == self.means.shape[:1]:
+            raise ValueError(f'means, stds and weights have shapes {tuple(self.means.shape)}, {tuple(self.stds.shape)} and {tuple(self.weights.shape)}, they should be (K, ...), (K,) and (K,)')
+        if self.stds.min() < 0 or self.weights.min() < 0 or abs(self.weights.sum() - 1) > 1e-4:
+            raise ValueError(f'stds is {self.stds.tolist()} and weights is {self.weights.tolist()}, none should be negative, and the weights should add up to 1')
 
     def sample(self, n: int, rng: torch.Generator | None = None) -> Tensor:
-        "Draw `n` points, (n, ...)."
-        k = torch.multinomial(self.weights, n, replacement=True, generator=rng)
+        "Draw points. n: how many, 1 or more.   rng: of PyTorch, on the CPU. Returns (n, ...). Raises TypeError or ValueError for another n."
+        k = torch.multinomial(self.weights, _check_whole('n', n), replacement=True, generator=rng)
         z = torch.randn(n, *self.means.shape[1:], dtype=self.means.dtype, generator=rng)
-        return self.means[k] + self._each(self.stds[k], z) * z
+        return self.means[k] + _each(self.stds[k], z) * z
 
-    def _each(self, value: Tensor, like: Tensor) -> Tensor:
-        return value.reshape(*value.shape, *[1] * (like.ndim - value.ndim))
+# %% ../nbs/03_forward.ipynb #5a90c7d2
+def _each(value: Tensor, like: Tensor) -> Tensor:
+    "Shaped to multiply `like`."
+    return value.reshape(*value.shape, *[1] * (like.ndim - value.ndim))
 
-    def _joint(self, xt: Tensor, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        "For (B, K): root of abar, variance of x_t, x_t minus its mean (B, K, ...), log of weight times density."
-        abar = schedule.at('abar', t, like=xt.flatten(1))
-        variance = abar * self.stds**2 + 1 - abar
-        off = xt[:, None] - self._each(abar.sqrt(), xt[:, None]) * self.means
-        log = self.weights.log() - off.flatten(2).square().sum(2) / (2 * variance) - off[0, 0].numel() / 2 * (2 * math.pi * variance).log()
-        return abar.sqrt(), variance, off, log
+
+def _joint(self, xt: Tensor, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    "For (B, K): root of abar, variance of x_t, x_t minus its mean (B, K, ...), log of weight times density."
+    _check_numbers('xt', xt)
+    if xt.shape[1:] != self.means.shape[1:]:
+        raise ValueError(f'xt has shape {tuple(xt.shape)}, it should be (B, {", ".join(map(str, self.means.shape[1:]))}), as the means are')
+    _check_steps(t, schedule, len(xt))
+    abar = schedule.at('abar', t, like=xt.flatten(1))
+    variance = abar * self.stds**2 + 1 - abar
+    off = xt[:, None] - _each(abar.sqrt(), xt[:, None]) * self.means
+    log = self.weights.log() - off.flatten(2).square().sum(2) / (2 * variance) - off[0, 0].numel() / 2 * (2 * math.pi * variance).log()
+    return abar.sqrt(), variance, off, log
 
 # %% ../nbs/03_forward.ipynb #2d085f4b
 def _log_density(self, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "log q(x_t), (B,): the exact marginal."
-    return self._joint(xt, t, schedule)[3].logsumexp(1)
+    """The exact marginal of x_t.
+
+    xt: (B, ...), the dots as in `means`.   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns log q(x_t) in nats, (B,). Raises TypeError or ValueError when these do not fit."""
+    return _joint(self, xt, t, schedule)[3].logsumexp(1)
 
 
 def _x0_mean(self, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "E[x_0 given x_t], like `xt`: the ideal denoiser."
-    root, variance, off, log = self._joint(xt, t, schedule)
+    """The ideal denoiser.
+
+    xt: (B, ...), the dots as in `means`.   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns E[x_0 given x_t], like `xt`. Raises TypeError or ValueError when these do not fit."""
+    root, variance, off, log = _joint(self, xt, t, schedule)
     gain = root * self.stds**2 / variance
-    each = self.means + self._each(gain, off) * off
-    return (self._each(log.softmax(1), off) * each).sum(1)
+    each = self.means + _each(gain, off) * off
+    return (_each(log.softmax(1), off) * each).sum(1)
 
 
 Mixture.log_density, Mixture.x0_mean = _log_density, _x0_mean
 
 # %% ../nbs/03_forward.ipynb #461735b0
-def q_sample(x0: Tensor,          # clean pictures, (B, ...), any range
-             t: Tensor,           # steps, (B,), 1..T
-             schedule: Schedule,
-             eps: Tensor,         # standard normal noise, like `x0`
-             ) -> Tensor:         # noised pictures, like `x0`
-    "Jump from x_0 to x_t in one draw (Ho et al. 2020, eq. 4)."
-    _check(t, schedule, x0, eps)
+def q_sample(x0: Tensor, t: Tensor, schedule: Schedule, eps: Tensor) -> Tensor:
+    """Jump from x_0 to x_t in one draw (Ho et al. 2020, eq. 4).
+
+    x0: clean pictures, floating point, (B, ...); the formula holds in any range, the models of this course want [-1, 1].
+    t: steps, (B,), 1..T.   schedule: of the noise.   eps: standard normal noise, like `x0`.
+    Returns the noised pictures, like `x0`.
+    Raises TypeError for bytes; ValueError for shapes, devices or steps that do not fit. A nan stays a nan."""
+    _check(t, schedule, x0=x0, eps=eps)
     abar = schedule.at('abar', t, like=x0)
     return abar.sqrt() * x0 + (1 - abar).sqrt() * eps
 
 # %% ../nbs/03_forward.ipynb #6acb72dd
-def posterior(x0: Tensor,           # clean pictures, (B, ...)
-              xt: Tensor,           # the same pictures at t, like `x0`
-              t: Tensor,            # steps, (B,), 1..T
-              schedule: Schedule,
-              ) -> tuple[Tensor, Tensor]:  # mean, like `x0`, and variance, (B, 1, ...)
-    "q(x_{t-1} given x_t and x_0): the exact step back (Ho et al. 2020, eq. 6 and 7)."
-    _check(t, schedule, xt, x0)
+def posterior(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """q(x_{t-1} given x_t and x_0): the exact step back (Ho et al. 2020, eq. 6 and 7).
+
+    x0: clean pictures, floating point, (B, ...).   xt: the same pictures at t, like `x0`.   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns the mean, like `x0`, and the variance, (B, 1, ...), 0 at t = 1.
+    Raises TypeError for bytes; ValueError for shapes, devices or steps that do not fit. A nan stays a nan."""
+    _check(t, schedule, xt=xt, x0=x0)
     beta, alpha, abar = (schedule.at(name, t, like=xt) for name in ('beta', 'alpha', 'abar'))
     before = schedule.at('abar', t - 1, like=xt)
     mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * xt
@@ -99,24 +125,40 @@ def posterior(x0: Tensor,           # clean pictures, (B, ...)
 
 # %% ../nbs/03_forward.ipynb #01a4377e
 def eps_from_x0(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "The noise in `xt` if the clean picture is `x0`."
+    """The noise in `xt` if the clean picture is `x0` (Ho et al. 2020, eq. 4, solved for eps).
+
+    x0, xt: floating point, (B, ...).   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns eps, like `xt`. Raises TypeError or ValueError when these do not fit."""
+    _check(t, schedule, xt=xt, x0=x0)
     abar = schedule.at('abar', t, like=xt)
     return (xt - abar.sqrt() * x0) / (1 - abar).sqrt()
 
 
 def x0_from_eps(eps: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "The clean picture in `xt` if the noise is `eps`. Magnifies errors of `eps` by sqrt((1 - abar) / abar)."
+    """The clean picture in `xt` if the noise is `eps` (Ho et al. 2020, eq. 4, solved for x_0). Magnifies errors of `eps` by sqrt((1 - abar) / abar).
+
+    eps, xt: floating point, (B, ...).   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns x0, like `xt`. Raises TypeError or ValueError when these do not fit."""
+    _check(t, schedule, xt=xt, eps=eps)
     abar = schedule.at('abar', t, like=xt)
     return (xt - (1 - abar).sqrt() * eps) / abar.sqrt()
 
-
+# %% ../nbs/03_forward.ipynb #b7e4f019
 def v_from_x0(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "The velocity at `xt` if the clean picture is `x0` (Salimans and Ho 2022, appendix D)."
+    """The velocity at `xt` if the clean picture is `x0` (Salimans and Ho 2022, appendix D).
+
+    x0, xt: floating point, (B, ...).   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns v = sqrt(abar) eps - sqrt(1 - abar) x0, like `xt`. Raises TypeError or ValueError when these do not fit."""
+    _check(t, schedule, xt=xt, x0=x0)
     abar = schedule.at('abar', t, like=xt)
     return (abar.sqrt() * xt - x0) / (1 - abar).sqrt()
 
 
 def x0_from_v(v: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
-    "The clean picture in `xt` if the velocity is `v`."
+    """The clean picture in `xt` if the velocity is `v` (Salimans and Ho 2022, appendix D).
+
+    v, xt: floating point, (B, ...).   t: steps, (B,), 1..T.   schedule: of the noise.
+    Returns x0, like `xt`. Raises TypeError or ValueError when these do not fit."""
+    _check(t, schedule, xt=xt, v=v)
     abar = schedule.at('abar', t, like=xt)
     return abar.sqrt() * xt - (1 - abar).sqrt() * v

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .forward import eps_from_x0, posterior, q_sample, v_from_x0, x0_from_eps, x0_from_v
-from .schedule import Schedule
+from .schedule import Schedule, _check_array, _check_steps
+from .show import _check_above_zero, _check_numbers
 
 # %% ../nbs/04_objective.ipynb #369ec210
 def _same(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:
@@ -26,66 +27,108 @@ TO_X0 = {'eps': x0_from_eps, 'x0': _same, 'v': x0_from_v}    # prediction -> x0_
 FROM_X0 = {'eps': eps_from_x0, 'x0': _same, 'v': v_from_x0}  # x0 -> what should have been predicted
 
 
+def _check_predicts(predicts: str):
+    if predicts not in TO_X0:
+        raise ValueError(f"predicts is {predicts!r}, it should be 'eps', 'x0' or 'v'")
+
+# %% ../nbs/04_objective.ipynb #2c6b9e47
 class DDPM(nn.Module):
-    "A network, the noise schedule it was made for, and what it predicts: 'eps', 'x0' or 'v'."
+    """A network, the noise schedule it was made for, and what it predicts: what training fills and sampling reads.
+
+    network: (x, t - 1) -> prediction, like x. Pictures (B, C, H, W) and steps (B,), which it sees as 0..T-1, as published networks do.   schedule: a `Schedule`.
+    predicts: 'eps' (Ho et al. 2020, eq. 14), 'x0', or 'v' (Salimans and Ho 2022).
+    Raises TypeError for a network that cannot be called or another kind of schedule; ValueError for another `predicts`."""
 
     def __init__(self, network: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, predicts: str = 'x0'):
         super().__init__()
-        if predicts not in TO_X0:
-            raise ValueError(f"DDPM: predicts is {predicts!r}, it should be 'eps', 'x0' or 'v'")
+        _check_predicts(predicts)
+        for name, value, right in [('network', network, callable(network)), ('schedule', schedule, isinstance(schedule, Schedule))]:
+            if not right:
+                raise TypeError(f'DDPM: {name} is a {type(value).__name__}, it should be a {dict(network="U-Net or another function of (x, t)", schedule="Schedule")[name]}')
         self.network, self.schedule, self.predicts = network, schedule, predicts
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        "The network's prediction for pictures `x` (B, C, H, W) at steps `t` (B,), 1..T."
-        return self.network(x, t - 1)
+        """The network's prediction.
 
-    def x0_hat(self, x: Tensor, t: Tensor, clip: bool = False) -> Tensor:
-        "What the model believes the clean pictures to be; `clip` keeps them in [-1, 1]."
-        guess = TO_X0[self.predicts](self(x, t).to(x.dtype), x, t, self.schedule)
-        return guess.clamp(-1, 1) if clip else guess
+        x: noised pictures, floating point, (B, C, H, W).   t: steps, (B,), 1..T.
+        Returns what the network predicts, like `x`. Raises TypeError or ValueError for other pictures or steps, or when the network returns another shape."""
+        _check_numbers('x', x)
+        _check_steps(t, self.schedule, len(x))
+        prediction = self.network(x, t - 1)
+        if prediction.shape != x.shape:
+            raise ValueError(f'the network returned shape {tuple(prediction.shape)}, it should be that of its input, {tuple(x.shape)}')
+        return prediction
+
+# %% ../nbs/04_objective.ipynb #5ef8a013
+def _x0_hat(self, x: Tensor, t: Tensor, clip: bool = False) -> Tensor:
+    """What the model believes the clean pictures to be.
+
+    x: noised pictures, floating point, (B, C, H, W).   t: steps, (B,), 1..T.   clip: keep the answer in [-1, 1].
+    Returns x0_hat, like `x`. Raises TypeError or ValueError as the model itself does."""
+    guess = TO_X0[self.predicts](self(x, t).to(x.dtype), x, t, self.schedule)
+    return guess.clamp(-1, 1) if clip else guess
+
+
+DDPM.x0_hat = _x0_hat
 
 # %% ../nbs/04_objective.ipynb #09b57b39
 def gaussian_kl(mean_q: Tensor, var_q: Tensor, mean_p: Tensor, var_p: Tensor) -> Tensor:
-    "KL(q || p) of Gaussians, in nats, for each element."
+    """KL(q || p) of Gaussians for each element (Kullback and Leibler 1951).
+
+    mean_q, mean_p: means, any shapes that broadcast.   var_q, var_p: variances, above 0.
+    Returns nats, 0 or more, in the shape that they broadcast to; nan for a variance that is not above 0."""
     return .5 * (torch.log(var_p / var_q) + var_q / var_p - 1 + (mean_q - mean_p)**2 / var_p)
 
 # %% ../nbs/04_objective.ipynb #da4acacc
-def ddpm_loss(model: DDPM,
-              x0: Tensor,                          # clean pictures, (B, C, H, W), [-1, 1]
-              t: Tensor,                           # steps, (B,), 1..T
-              eps: Tensor,                         # standard normal noise, like `x0`
-              loss: Callable = F.mse_loss,         # (prediction, target, reduction='none') -> like both
-              weight: Callable | None = None,      # (t, schedule, predicts) -> (B,), such as `min_snr`
-              ) -> Tensor:                         # a single number, in float32 at least
-    "The simple loss (Ho et al. 2020, eq. 14), for any of the three predictions."
+def ddpm_loss(model: DDPM, x0: Tensor, t: Tensor, eps: Tensor, loss: Callable = F.mse_loss, weight: Callable | None = None) -> Tensor:
+    """The simple loss (Ho et al. 2020, eq. 14), for any of the three predictions.
+
+    model: a `DDPM`.   x0: clean pictures, floating point, (B, C, H, W), [-1, 1].   t: steps, (B,), 1..T.   eps: standard normal noise, like `x0`.
+    loss: (prediction, target, reduction='none') -> like both.   weight: (t, schedule, predicts) -> (B,), such as `min_snr`; None for 1.
+    Returns a single number, 0 or more, in float32 at least.
+    Raises TypeError for bytes; ValueError for shapes, devices or steps that do not fit. A nan in `x0` makes the loss nan, which `train` refuses."""
     xt = q_sample(x0, t, model.schedule, eps)
     prediction, target = model(xt, t), FROM_X0[model.predicts](x0, xt, t, model.schedule)
-    if prediction.shape != target.shape:
-        raise ValueError(f'the network returned shape {tuple(prediction.shape)}, it should be that of its input, {tuple(target.shape)}')
     each = loss(prediction.to(target.dtype), target, reduction='none').flatten(1).mean(1)
     if weight is not None:
         each = each * weight(t, model.schedule, model.predicts).to(each)
     return each.mean()
 
 # %% ../nbs/04_objective.ipynb #edf04183
+def _snr(t: Tensor, schedule: Schedule) -> Tensor:
+    return schedule.snr[_check_steps(t, schedule, len(t) if getattr(t, 'ndim', 0) else 1)]
+
+
 def _per_x0(t: Tensor, schedule: Schedule, predicts: str) -> Tensor:
     "How much an error of 1 in x_0 is in what is predicted, squared."
-    snr = schedule.snr[t.cpu()]
+    _check_predicts(predicts)
+    snr = _snr(t, schedule)
     return {'x0': torch.ones_like(snr), 'eps': snr, 'v': snr + 1}[predicts]
 
 
 def min_snr(t: Tensor, schedule: Schedule, predicts: str, gamma: float = 5.) -> Tensor:
-    "Weight for `ddpm_loss`: min(snr, gamma) in terms of x_0 (Hang et al. 2023)."
-    return schedule.snr[t.cpu()].clamp(max=gamma) / _per_x0(t, schedule, predicts)
+    """Weight for `ddpm_loss`: min(snr, gamma) in terms of x_0 (Hang et al. 2023).
+
+    t: steps, (B,), 1..T.   schedule: of the noise.   predicts: 'eps', 'x0' or 'v'.   gamma: above 0.
+    Returns (B,), float64, 0 or more. Raises TypeError or ValueError for anything else."""
+    _check_above_zero('gamma', gamma)
+    return _snr(t, schedule).clamp(max=gamma) / _per_x0(t, schedule, predicts)
 
 
 def like_v(t: Tensor, schedule: Schedule, predicts: str, most: float = 50.) -> Tensor:
-    "Weight for `ddpm_loss`: that of an unweighted loss on v, min(snr + 1, most) in terms of x_0."
-    return (schedule.snr[t.cpu()] + 1).clamp(max=most) / _per_x0(t, schedule, predicts)
+    """Weight for `ddpm_loss`: that of an unweighted loss on v, min(snr + 1, most) in terms of x_0 (Salimans and Ho 2022, section 4).
+
+    t: steps, (B,), 1..T.   schedule: of the noise.   predicts: 'eps', 'x0' or 'v'.   most: above 0.
+    Returns (B,), float64, 0 or more. Raises TypeError or ValueError for anything else."""
+    _check_above_zero('most', most)
+    return (_snr(t, schedule) + 1).clamp(max=most) / _per_x0(t, schedule, predicts)
 
 # %% ../nbs/04_objective.ipynb #e639777e
 def log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    "log of the Gaussian's mass in the byte around each x0 (Ho et al. 2020, eq. 13)."
+    """log of the Gaussian's mass in the byte around each x0 (Ho et al. 2020, eq. 13).
+
+    x0: pictures made of bytes, [-1, 1], any shape.   mean: of the Gaussian, like `x0`.   var: its variance, above 0, broadcast.
+    Returns nats, 0 or less, float64 on the CPU, like `x0`."""
     x0, mean, var = (value.cpu().double() for value in (x0, mean, var))       # float64, which not every device has
     above, below = (x0 + 1 / 255 - mean) / var.sqrt(), (x0 - 1 / 255 - mean) / var.sqrt()
     above = torch.where(x0 > .999, torch.inf, above)
@@ -96,16 +139,15 @@ def log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     return log_high + torch.log1p(-(log_low - log_high).exp().clamp(max=1 - 1e-15))
 
 # %% ../nbs/04_objective.ipynb #044a9b9e
-def vlb_terms(model: DDPM,
-              x0: Tensor,                        # pictures made of bytes, (B, C, H, W), [-1, 1]
-              t: Tensor,                         # steps, (B,), 1..T: which term
-              eps: Tensor,                       # standard normal noise, like `x0`
-              variance: str = 'posterior_var',   # or 'beta': sigma_t^2 of the model's steps
-              clip: bool = True,                 # keep x0_hat in [-1, 1]
-              decoder: Callable = log_probability_of_bytes,  # of the last step: (x0, mean, var) -> log probability
-              ) -> Tensor:                       # (B,), nats, summed over the picture
-    "The term of the variational bound that belongs to step t (Ho et al. 2020, eq. 5). Sum over t and add `prior_kl`."
-    schedule = model.schedule
+def vlb_terms(model: DDPM, x0: Tensor, t: Tensor, eps: Tensor, variance: str = 'posterior_var', clip: bool = True,
+              decoder: Callable = log_probability_of_bytes) -> Tensor:
+    """The term of the variational bound that belongs to step t (Ho et al. 2020, eq. 5). Sum over t and add `prior_kl`.
+
+    model: a `DDPM`.   x0: pictures made of bytes, floating point, (B, C, H, W), [-1, 1].   t: steps, (B,), 1..T: which term.   eps: standard normal noise, like `x0`.
+    variance: 'posterior_var' or 'beta': sigma_t^2 of the model's steps.   clip: keep x0_hat in [-1, 1].   decoder: of the last step: (x0, mean, var) -> log probability.
+    Returns nats, summed over the picture, (B,).
+    Raises TypeError for bytes; ValueError for shapes, devices, steps or a variance that do not fit. A nan stays a nan."""
+    schedule, _ = model.schedule, _check_array('variance', variance, model.schedule)
     xt = q_sample(x0, t, schedule, eps)
     mean, var = posterior(x0, xt, t, schedule)
     mean_hat, _ = posterior(model.x0_hat(xt, t, clip), xt, t, schedule)
@@ -116,6 +158,10 @@ def vlb_terms(model: DDPM,
 
 
 def prior_kl(x0: Tensor, schedule: Schedule) -> Tensor:
-    "L_T, (B,), nats: how far q(x_T given x_0) is from the noise that sampling starts from."
+    """L_T: how far q(x_T given x_0) is from the noise that sampling starts from (Ho et al. 2020, eq. 5).
+
+    x0: clean pictures, floating point, (B, ...), [-1, 1].   schedule: of the noise.
+    Returns nats, summed over the picture, (B,). Raises TypeError for bytes; ValueError for an empty batch."""
+    _check_numbers('x0', x0)
     abar = schedule.abar[-1].to(x0)
     return gaussian_kl(abar.sqrt() * x0, 1 - abar, torch.zeros_like(x0), torch.ones_like(abar)).flatten(1).sum(1)

@@ -33,29 +33,36 @@ def _mean(values: Tensor) -> Estimate:
 
 
 def brightness(images: Tensor) -> Estimate:
-    "The mean of all pixels, 0 for black and 1 for white. Pictures (n, 3, H, W): bytes, or numbers in [-1, 1]."
+    "The mean of all pixels. images: bytes, (n, 3, H, W), n 40 or more. Returns 0 for black to 1 for white, with a 95% interval. Raises TypeError for numbers, ValueError for fewer."
     return _mean(to_float(images).flatten(1).mean(1) * .5 + .5)
 
 
 def grain(images: Tensor) -> Estimate:
-    "The size of noise in the flattest quarter of each picture, as a standard deviation in units of [-1, 1]."
+    """The size of noise in the flattest quarter of each picture, as a standard deviation of blocks of 4 x 4.
+
+    images: bytes, (n, 3, H, H), n 40 or more, H a multiple of 4. Returns 0..1, in units of [-1, 1], with a 95% interval. Raises TypeError for numbers, ValueError for fewer."""
     blocks = F.unfold(to_float(images), 4, stride=4).reshape(len(images), -1, 16, images.shape[-1]**2 // 16)
     spread = blocks.std(2).mean(1)                                           # (n, blocks)
     return _mean(spread.sort(1).values[:, :spread.shape[1] // 4].mean(1))
 
 
 def contrast(images: Tensor) -> Estimate:
-    "The standard deviation of the pixels of a picture, in units of [-1, 1], on average."
+    "The standard deviation of the pixels of a picture, on average. images: bytes, (n, 3, H, W), n 40 or more. Returns 0..1, in units of [-1, 1], with a 95% interval. Raises TypeError for numbers, ValueError for fewer."
     return _mean(to_float(images).flatten(1).std(1))
 
 
 def unclear(images: Tensor, limit: float = .1) -> Estimate:
-    "The share of pictures in which the reader of notebook 08 doubts what it sees: on average over all attributes more than `limit`."
+    """The share of pictures in which the reader of notebook 08 doubts what it sees: on average over all attributes more than `limit`.
+
+    images: (n, 3, 32, 32), bytes, or numbers in [-1, 1], n 40 or more.   limit: 0..1. Returns 0..1, with a 95% interval. Raises TypeError or ValueError as `read_labels`."""
     return _mean(((1 - read_labels(images)[1]).mean(1) > limit).double())
 
 # %% ../nbs/10_paper.ipynb #b95f22d3
 def losses_of(model: DDPM, images: Tensor, points: int = 20) -> list[dict]:
-    "The mean absolute and squared error in eps at evenly spread t, in pictures (n, C, H, W) that it was not trained on."
+    """The mean absolute and squared error in eps at evenly spread t, in pictures that the model was not trained on.
+
+    model: a `DDPM` that predicts eps.   images: bytes, (n, C, H, W).   points: how many t, 1..T.
+    Returns a row for each t: t, abar, l1 and l2, both in units of eps. Raises TypeError for numbers."""
     T, x0, rows = model.schedule.T, to_float(images), []
     for t in torch.linspace(1, T, min(points, T)).round().long().unique().tolist():
         noise = torch.cat([image_noise(t, i, len(part), x0.shape[1:])() for i, part in zip(range(0, len(x0), 100), x0.split(100))])
@@ -120,18 +127,14 @@ def _refuse_experiment(samples: int):
         raise ValueError(f'run_experiment: samples is {samples}, it should be {2 * GROUPS} or more')
 
 # %% ../nbs/10_paper.ipynb #ee00616a
-def run_experiment(name: str,                         # of the run: its files are `out`/name.json and name.webp
-                   schedule: Schedule,                # such as linear_schedule(500)
-                   *,
-                   loss: Callable = F.l1_loss,
-                   seed: int = 0,
-                   epochs: int = 20,
-                   data: Pictures | None = None,      # by default the 12,000 characters, judged beside 2,000 others; of others every seventh is kept aside
-                   samples: int = 500,                # how many pictures to judge in each of `WAYS`; 40 or more
-                   out: str | Path = 'runs/paper',    # checkpoint and pictures go to `out`/name/
-                   progress: bool = True,
-                   ) -> dict:                         # what is written to `out`/name.json
-    "Train and judge a network as the paper does: it predicts eps, without weights. Given again after an interruption, it goes on."
+def run_experiment(name: str, schedule: Schedule, *, loss: Callable = F.l1_loss, seed: int = 0, epochs: int = 20, data: Pictures | None = None,
+                   samples: int = 500, out: str | Path = 'runs/paper', progress: bool = True) -> dict:
+    """Train and judge a network as the paper does (Amadi and Perriu): it predicts eps, without weights. Given again after an interruption, it goes on.
+
+    name: of the run: its files are `out`/name.json and `out`/name.webp.   schedule: such as linear_schedule(500).   loss: as in `train`.   seed: of weights, training and pictures, 0 or more.
+    epochs: how often to see each picture, 1 or more.   data: by default the 12,000 characters, judged beside 2,000 others; of others, 280 or more, every seventh is kept aside.
+    samples: how many pictures to judge in each of `WAYS`, 40 or more.   out: a folder; checkpoint and pictures go to `out`/name/.   progress: show bars.
+    Returns what is written to `out`/name.json. Raises ValueError for too few pictures or several processes, FloatingPointError as `train`."""
     _refuse_experiment(samples)
     out, start = Path(out), time.perf_counter()
     data, held_out = (characters(), characters(2_000, seed=1)) if data is None else _every_seventh(data)
@@ -147,5 +150,5 @@ def run_experiment(name: str,                         # of the run: its files ar
 
 # %% ../nbs/10_paper.ipynb #26f19aa7
 def results(folder: str | Path = 'results/paper') -> dict[str, dict]:
-    "What `run_experiment` has written to a folder, by name."
+    "What `run_experiment` has written. folder: the one given to it as `out`. Returns name: what was measured; nothing for a folder without results."
     return {path.stem: json.loads(path.read_text()) for path in sorted(Path(folder).glob('*.json'))}

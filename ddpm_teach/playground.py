@@ -22,9 +22,9 @@ from .data import Pictures, characters
 from .fast_sampling import ddim, dpm_solver
 from .forward import q_sample
 from .objective import DDPM
-from .sampling import Step, ancestral, image_noise, pretrained, sample
+from .sampling import Step, _check_network, ancestral, image_noise, pretrained, sample
 from .schedule import Schedule, cosine_schedule, linear_schedule, sigmoid_schedule
-from .show import _style, figure, image_grid, to_float, to_pil
+from .show import _check_images, _check_numbers, _check_whole, _style, figure, image_grid, to_float, to_pil
 from .training import train
 from .unet import UNet
 
@@ -90,9 +90,11 @@ def _histogram_and_curve(T: int) -> Callable[[Tensor, Schedule, int, str], str]:
     return draw
 
 # %% ../nbs/11_playground.ipynb #78512a09
-def noising(image: Tensor | None = None,  # a picture (3, H, W), [-1, 1]; by default a character
-            T: int = 500, seed: int = 0) -> widgets.VBox:
-    "A slider for t and a choice of schedule: the noised picture, its histogram, abar and SNR follow (notebook 03)."
+def noising(image: Tensor | None = None, T: int = 500, seed: int = 0) -> widgets.VBox:
+    _check_whole('T', T)
+    if image is not None:
+        _check_numbers('image', image)
+        _check_images('image', image, 3, most=1.001)
     x0 = (to_float(characters(8).images[7]) if image is None else image)[None]
     eps = image_noise(seed, 0, 1, x0.shape[1:])()
     t = _described(widgets.IntSlider, 't', 'how many steps of noise', value=T // 4, min=1, max=T)
@@ -101,9 +103,10 @@ def noising(image: Tensor | None = None,  # a picture (3, H, W), [-1, 1]; by def
     draw = _histogram_and_curve(T)
 
     def show():
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')                                # what a schedule may say is shown by `schedules`
-            schedule = KINDS[kind.value](T)
+        schedule, words = _made(kind.value, T)
+        if schedule is None:                                               # too short to be rescaled, or too long for these betas
+            picture.value, plots.value, numbers.value = '', '', escape(words)
+            return
         xt = q_sample(x0, torch.tensor([t.value]), schedule, eps)
         abar, snr = schedule.abar[t.value].item(), schedule.snr[t.value].item()
         said = f't = {t.value}: abar {abar:.3f}, SNR {snr:.3g}, {abar**.5:.0%} of the amplitude is left'
@@ -112,10 +115,15 @@ def noising(image: Tensor | None = None,  # a picture (3, H, W), [-1, 1]; by def
     _on_change(show, t, kind)
     return widgets.VBox([t, kind, numbers, widgets.Box([picture, plots], layout={'flex_flow': 'row wrap', 'align_items': 'center'})])
 
+# %% ../nbs/11_playground.ipynb #5d21f8ce
+noising.__doc__ = """A slider for t and a choice of schedule: the noised picture, its histogram, abar and SNR follow (notebook 03; Ho et al. 2020, eq. 4).
+
+    image: a picture, floating point, (3, H, W), [-1, 1]; by default a character.   T: steps, 1 or more.   seed: of the noise, 0 or more.
+    Returns the panel. Raises TypeError or ValueError for what cannot be a picture, or a number out of its range."""
+
 # %% ../nbs/11_playground.ipynb #f747fbc4
-def _made(kind: str, T: int, start: float, end: float) -> tuple[Schedule | None, str]:
-    "A schedule and what it warns of; None, and why, if it cannot be made."
-    ends = dict(start=start, end=end) if kind.startswith('linear') else {}
+def _made(kind: str, T: int, **ends: float) -> tuple[Schedule | None, str]:
+    "A schedule and what it warns of; None, and why, if it cannot be made. `ends` are first and last beta, of linear ones."
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         try:
@@ -145,7 +153,7 @@ def _three_curves() -> Callable[[Schedule, str], str]:
 
 # %% ../nbs/11_playground.ipynb #13c9d3ae
 def schedules() -> widgets.VBox:
-    "Sliders for the kind, the length and the ends of a schedule: beta, abar, SNR and the prior gap follow, with its warnings (notebook 02)."
+    "Sliders for the kind, the length and the ends of a schedule: beta, abar, SNR and the prior gap follow, with its warnings (notebook 02). Returns the panel."
     kind = _described(widgets.Dropdown, 'schedule', 'which noise schedule', options=list(KINDS), value='linear')
     T = _described(widgets.IntSlider, 'T', 'how many steps', value=500, min=2, max=1000)
     start = _described(widgets.FloatLogSlider, 'first beta', 'variance added by the first step; of linear schedules', value=1e-4, min=-5, max=-1, readout_format='.1e')
@@ -155,7 +163,7 @@ def schedules() -> widgets.VBox:
 
     def show():
         start.disabled = end.disabled = not kind.value.startswith('linear')
-        schedule, words = _made(kind.value, T.value, start.value, end.value)
+        schedule, words = _made(kind.value, T.value, **({} if start.disabled else dict(start=start.value, end=end.value)))
         warning.value = f'<b style="color: #a02030">{escape(words)}</b>' if words else ''
         if schedule is None:
             plots.value, numbers.value = '', 'no schedule'
@@ -191,7 +199,7 @@ def _controls(T: int) -> dict[str, widgets.Widget]:
     return dict(
         seed=_described(widgets.BoundedIntText, 'seed', 'the same seed, the same noise', value=0, min=0, max=10**6),
         sampler=_described(widgets.Dropdown, 'sampler', 'how steps are taken (notebooks 07 and 09)', options=['dpm_solver', 'ddim', 'ancestral']),
-        steps=_described(widgets.IntSlider, 'steps', 'questions to the network; ancestral always asks T times', value=min(20, T), min=2, max=min(100, T)),
+        steps=_described(widgets.IntSlider, 'steps', 'questions to the network; ancestral always asks T times', value=min(20, T), min=min(2, T), max=min(100, T)),
         eta=_described(widgets.FloatSlider, 'eta', 'share of the noise that ancestral sampling adds', value=1., min=0., max=1., step=.1),
         noise=_described(widgets.Checkbox, 'noise', 'of ancestral: add sigma_t z', value=True))
 
@@ -208,10 +216,10 @@ def _pairs(step: Step, T: int) -> tuple[str, str]:
     return _pictures(pairs, f'{len(step.x)} pictures while they are drawn, each beside what the network believes it to be: {said}', cols=min(len(pairs), 8), zoom=3), said
 
 # %% ../nbs/11_playground.ipynb #e18ce2c1
-def denoising(model: DDPM | None = None,  # by default the one that comes with the library
-              n: int = 4) -> widgets.VBox:
-    "Move along a chain, x_t beside x0_hat; change seed, sampler, steps, eta and noise, and draw again (notebooks 07 and 09)."
+def denoising(model: DDPM | None = None, n: int = 4) -> widgets.VBox:
+    _check_whole('n', n)
     model, chain = pretrained() if model is None else model, []
+    _check_network(model)
     T, controls = model.schedule.T, _controls(model.schedule.T)
     place = _described(widgets.IntSlider, 'moment', 'how far along the chain', value=0, min=0, max=0)
     bar, picture, numbers = widgets.IntProgress(max=T, description='drawing'), widgets.HTML(), widgets.HTML()
@@ -235,6 +243,12 @@ def denoising(model: DDPM | None = None,  # by default the one that comes with t
     _on_change(show, place)
     return widgets.VBox([place, numbers, picture, *controls.values(), widgets.HBox([go, stop, bar])])
 
+# %% ../nbs/11_playground.ipynb #b3906ea7
+denoising.__doc__ = """Move along a chain, x_t beside x0_hat; change seed, sampler, steps, eta and noise, and draw again (notebooks 07 and 09).
+
+    model: by default the one that comes with the library.   n: pictures, 1 or more.
+    Returns the panel. Raises TypeError or ValueError for another kind of model, or number."""
+
 # %% ../nbs/11_playground.ipynb #9dde1bba
 class _Stopped(Exception):
     "Raised inside a training to end it."
@@ -253,10 +267,11 @@ def _loss_plot(steps: int) -> Callable[[list[float], str], str]:
     return draw
 
 # %% ../nbs/11_playground.ipynb #ba12ca95
-def training(model: DDPM | None = None,    # by default a new one
-             images: Tensor | None = None, # bytes (n, 3, H, W); by default 640 characters, so that an epoch is ten steps
-             epochs: int = 60) -> widgets.VBox:
-    "Train while you watch: the loss and eight pictures after each epoch. The result is its attribute `model`; `on_epoch` is for a training of your own."
+def training(model: DDPM | None = None, images: Tensor | None = None, epochs: int = 60) -> widgets.VBox:
+    """Train while you watch: the loss and eight pictures after each epoch (notebook 06).
+
+    model: by default a new one.   images: bytes, (n, 3, H, W); by default 640 characters, so that an epoch is ten steps.   epochs: 1 or more.
+    Returns the panel; the result is its attribute `model`, and `on_epoch` is for a training of your own."""
     images, model = characters(640).images if images is None else images, model or DDPM(UNet(), cosine_schedule(500))
     plot, picture, numbers = widgets.HTML(), widgets.HTML(), widgets.HTML('not started')
     draw = _loss_plot(epochs * max(1, len(images) // 64))

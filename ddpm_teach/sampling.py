@@ -19,14 +19,18 @@ from torch import Tensor
 from .data import generator
 from .forward import eps_from_x0, posterior, q_sample
 from .objective import DDPM
-from .training import _of_main, keep_memory, load, pick_device, processes, several
+from .schedule import _check_array
+from .show import _check_alike, _check_finite, _check_images, _check_numbers, _check_whole
+from .training import _of_main, keep_memory, load, processes, several
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
 class Step(NamedTuple):
-    "One moment of a chain."
-    t: int                   # the step that `x` is at
-    x: Tensor                # (B, C, H, W)
-    x0_hat: Tensor | None    # the belief from which `x` was made; None at the start
+    """One moment of a chain.
+
+    t: the step that `x` is at, 0..T.   x: the pictures, (B, C, H, W).   x0_hat: the belief from which `x` was made, like `x`; None at the start."""
+    t: int
+    x: Tensor
+    x0_hat: Tensor | None
 
 
 @contextmanager
@@ -41,19 +45,32 @@ def _evaluating(model: DDPM):
         model.train(was_training)
 
 # %% ../nbs/07_sampling.ipynb #ab9e987c
-def ancestral(model: DDPM,
-              x: Tensor,                              # where to start, (B, C, H, W); pure noise if `start` is T
-              *,
-              draw: Callable[[], Tensor] | None = None,  # the next standard normal noise, like `x`
-              start: int | None = None,               # the step that `x` is at; by default T
-              noise: bool = True,                     # False: leave out sigma_t z
-              keep_x: bool = True,                    # False: leave x_t out of the mean
-              variance: str = 'posterior_var',        # or 'beta': sigma_t^2
-              clip: bool = True,                      # keep x0_hat in [-1, 1]
-              every: int = 1,                         # yield only steps t that are multiples of this, and the first
-              ) -> Iterator[Step]:
-    "Ancestral sampling (Ho et al. 2020, algorithm 2): first yields the start, last the picture at t = 0."
-    schedule, start = model.schedule, model.schedule.T if start is None else start
+def _check_start(model: DDPM, x: Tensor, start: int | None) -> int:
+    "The step that a chain starts from, if model and pictures can be what it needs. Looks at every pixel: once for each chain."
+    _check_model(model)
+    _check_numbers('x', x)
+    _check_finite('x', x)
+    return model.schedule.T if start is None else _check_whole('start', start, 1, model.schedule.T)
+
+
+def _check_model(model: DDPM):
+    if not isinstance(model, DDPM):
+        raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM: a network, its schedule and what it predicts')
+
+# %% ../nbs/07_sampling.ipynb #64c2f9ab
+def ancestral(model: DDPM, x: Tensor, *, draw: Callable[[], Tensor] | None = None, start: int | None = None, noise: bool = True,
+              keep_x: bool = True, variance: str = 'posterior_var', clip: bool = True, every: int = 1) -> Iterator[Step]:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2).
+
+    model: a `DDPM`.   x: where to start, floating point, (B, C, H, W); pure noise if `start` is T.   start: the step that `x` is at, 1..T; by default T.
+    draw: the next standard normal noise, like `x`; by default from PyTorch's own generator.   noise: False: leave out sigma_t z.   keep_x: False: leave x_t out of the mean.
+    variance: 'posterior_var' or 'beta': sigma_t^2.   clip: keep x0_hat in [-1, 1].   every: yield only steps t that are multiples of this, and the first.
+    Yields `Step`s: first the start, last the pictures at t = 0, in [-1, 1] if `clip`.
+    Raises TypeError or ValueError, when the first step is asked for, for arguments that do not fit."""
+    start = _check_start(model, x, start)
+    schedule = model.schedule
+    _check_whole('every', every)
+    _check_array('variance', variance, schedule)
     draw = draw or (lambda: torch.randn_like(x))
     yield Step(start, x, None)
     for t in range(start, 0, -1):
@@ -75,37 +92,56 @@ def _step_back(model: DDPM, x: Tensor, t: Tensor, keep_x: bool, clip: bool) -> t
 
 # %% ../nbs/07_sampling.ipynb #e97649e2
 def image_noise(seed: int, first: int, n: int, shape: tuple[int, ...]) -> Callable[[], Tensor]:
-    "A function that returns the next noise (n, *shape) for the pictures `first`, `first` + 1, ...: each from a generator of its own."
+    """Noise that does not depend on how pictures are put into batches: each picture has a generator of its own.
+
+    seed: 0 or more.   first: number of the first picture, 0 or more.   n: how many pictures.   shape: of each.
+    Returns a function that returns the next standard normal noise, float32, (n, *shape). Raises TypeError or ValueError for other numbers."""
     rngs = [generator(seed, i) for i in range(first, first + n)]
     return lambda: torch.stack([torch.from_numpy(rng.standard_normal(shape, dtype='float32')) for rng in rngs])
 
 # %% ../nbs/07_sampling.ipynb #3592673d
 @cache
 def pretrained() -> DDPM:
-    "The model that comes with the library: manga characters, 32x32. Loaded once."
+    "The model that comes with the library: manga characters, 32x32, on the best device there is. Returns a `DDPM`, loaded once and shared: do not train it."
     return load(resources.files('ddpm_teach') / 'characters.safetensors')
 
 
-def sample(n: int = 16,                     # how many pictures
-           model: DDPM | None = None,       # by default the one that comes with the library
-           *,
-           sampler: Callable | None = None, # (model, x_T, draw=...) -> steps; by default `dpm_solver`, the fast one of notebook 09
-           seed: int | None = None,         # the same seed, the same pictures; None for new ones
-           device: str | torch.device | None = None,  # by default where the model is
-           batch_size: int = 64,
-           progress: bool = True,
-           ) -> Tensor:                     # (n, C, H, W), [-1, 1], on the CPU
-    "Draw new pictures."
-    if n < 1 or batch_size < 1:
-        raise ValueError(f'sample: n is {n} and batch_size {batch_size}, both should be 1 or more')
+def sample(n: int = 16, model: DDPM | None = None, *, sampler: Callable | None = None, seed: int | None = None,
+           device: str | torch.device | None = None, batch_size: int = 64, progress: bool = True) -> Tensor:
+    """Draw new pictures (Ho et al. 2020, algorithm 2, or a faster sampler).
+
+    n: how many, 1 or more.   model: by default the one that comes with the library.   sampler: (model, x_T, draw=...) -> steps; by default `dpm_solver` of notebook 09.
+    seed: 0 or more: the same seed, the same pictures; None for new ones.   device: by default where the model is.   batch_size: pictures at a time, 1 or more.   progress: show a bar.
+    Returns float32, (n, C, H, W), [-1, 1] if the sampler clips, on the CPU.
+    Raises TypeError or ValueError for arguments that do not fit, or a device that is not here."""
+    _check_whole('n', n)
+    _check_whole('batch_size', batch_size)
     model = pretrained() if model is None else model
+    _check_network(model)
     if device is not None:
-        model = model.to(pick_device(device))
+        model = model.to(_usable(device))
     keep_memory()
-    seed = _of_main(int(np.random.SeedSequence().entropy)) if seed is None else seed
+    seed = _of_main(int(np.random.SeedSequence().entropy)) if seed is None else _check_whole('seed', seed, 0)
     here = _share(n)
     parts = [_sample_batch(model, sampler or _fast(), seed, i, min(batch_size, here.stop - i), progress) for i in here[::batch_size]]
     return _all_shares(torch.cat([torch.empty(0, *model.network.shape), *parts]))
+
+# %% ../nbs/07_sampling.ipynb #0d93b5e8
+def _check_network(model: DDPM):
+    "That the model says which shape its pictures have."
+    _check_model(model)
+    if not hasattr(model.network, 'shape'):
+        raise TypeError(f'model has the network {type(model.network).__name__} without a `shape`, it should have one: that of a picture, (C, H, W)')
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    "The device, if it is here. `meta` is not: it would throw the weights away."
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()
+        return found
+    except (RuntimeError, AssertionError, NotImplementedError) as error:            # what PyTorch raises for devices that it does not know or have
+        raise ValueError(f"device is {str(device)!r}, which cannot be used here ({str(error).splitlines()[0]:.90}); it should be 'cpu', or 'cuda' or 'mps' where there is one") from None
 
 # %% ../nbs/07_sampling.ipynb #1471400a
 def _fast() -> Callable:
@@ -142,20 +178,20 @@ def _all_shares(images: Tensor) -> Tensor:
     return torch.cat(gather_object([images]))
 
 # %% ../nbs/07_sampling.ipynb #aba2a7bf
-def interpolate(a: Tensor,                  # a picture, (C, H, W), [-1, 1]
-                b: Tensor,                  # another
-                t: int,                     # how far to noise them, 1..T: small keeps both, large forgets both
-                n: int = 8,                 # pictures from `a` to `b`
-                model: DDPM | None = None,  # by default the one that comes with the library
-                *,
-                sampler: Callable | None = None,  # by default that of `sample`
-                seed: int = 0,
-                ) -> Tensor:                # (n, C, H, W), [-1, 1], on the CPU
-    "Pictures between two others: mixed at step t and denoised from there (Ho et al. 2020, section 4.3)."
+def interpolate(a: Tensor, b: Tensor, t: int, n: int = 8, model: DDPM | None = None, *, sampler: Callable | None = None, seed: int = 0) -> Tensor:
+    """Pictures between two others: mixed at step t and denoised from there (Ho et al. 2020, section 4.3).
+
+    a, b: two pictures, floating point, (C, H, W), [-1, 1].   t: how far to noise them, 1..T: small keeps both, large forgets both.   n: pictures from `a` to `b`, 1 or more.
+    model: by default the one that comes with the library.   sampler: by default that of `sample`.   seed: of the noise, 0 or more.
+    Returns float32, (n, C, H, W), [-1, 1] if the sampler clips, on the CPU.
+    Raises TypeError or ValueError for arguments that do not fit."""
     model = pretrained() if model is None else model
-    if not 1 <= t <= model.schedule.T:
-        raise ValueError(f'interpolate: t is {t}, it should be from 1 to {model.schedule.T}')
-    share = torch.linspace(0, 1, n).reshape(-1, 1, 1, 1)
+    _check_model(model)
+    _check_whole('interpolate: t', t, 1, model.schedule.T)
+    for name, picture in dict(a=a, b=b).items():
+        _check_images(name, picture, 3, most=1.001)
+    _check_alike(a=a, b=b)
+    share = torch.linspace(0, 1, _check_whole('n', n)).reshape(-1, 1, 1, 1)
     one = image_noise(seed, 0, 1, tuple(a.shape))
     device = next((p.device for p in model.parameters()), torch.device('cpu'))
     draw = lambda: one().expand(n, -1, -1, -1).to(device)

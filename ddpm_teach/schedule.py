@@ -11,30 +11,44 @@ import math, warnings
 import torch
 from torch import Tensor
 
+from .show import _check_above_zero, _check_kind, _check_numbers, _check_whole
+
 # %% ../nbs/02_schedule.ipynb #d5d92fe7
 class Schedule:
-    "The noise schedule: arrays over t = 0..T in float64 on the CPU, made from `betas` (T,), the variances of steps 1..T."
+    """The noise schedule: arrays over t = 0..T in float64 on the CPU (Ho et al. 2020, section 2).
+
+    betas: (T,), the variances of the steps 1..T, each between 0 and 1, both excluded.
+    Attributes: `T`, the number of steps; `betas`; and, each (T + 1,): `beta`; `alpha` = 1 - beta; `abar`, the product of alpha up to t, 1 at t = 0;
+    `snr` = abar / (1 - abar), infinite at t = 0; `posterior_var`, the variance of q(x_{t-1} given x_t and x_0) (eq. 7).
+    Raises ValueError for other betas, and when so little is left of the picture that float32 cannot hold it. Warns when signal is left at t = T."""
 
     def __init__(self, betas: Tensor):
-        self.betas = _checked(torch.as_tensor(betas, dtype=torch.float64, device='cpu'))
-        self.T = len(self.betas)                                           # number of steps
+        self.betas = _checked(betas)
+        self.T = len(self.betas)
         self.beta = torch.cat([self.betas.new_zeros(1), self.betas])       # variance added by step t; 0 at t = 0
         self.alpha = 1 - self.beta
         self.abar = self.alpha.cumprod(0)                                  # product of alpha up to t; 1 at t = 0
         self.snr = self.abar / (1 - self.abar)                             # infinite at t = 0
         ratio = (1 - self.abar[:-1]) / (1 - self.abar[1:])
         self.posterior_var = torch.cat([self.betas.new_zeros(1), ratio * self.betas])
-        if self.abar[-1] > 1e-3:
-            warnings.warn(_too_much_signal(self.T, self.abar[-1].item()), stacklevel=3)
+        _check_abar(self.abar)
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        "Array `name` at steps `t` (B,), shaped to multiply `like` (B, ...), with its dtype and device."
-        value = getattr(self, name)[t.cpu()].to(like.dtype).to(like.device)
+        """Look an array up.
+
+        name: 'beta', 'alpha', 'abar', 'snr' or 'posterior_var'.   t: steps, whole numbers 0..T, (B,) or (1,).   like: floating point, (B, ...).
+        Returns the values (B, 1, ...), to multiply `like`, with its dtype and device. Raises TypeError or ValueError for anything else."""
+        _check_numbers('like', like)
+        t = _check_steps(t, self, 1 if getattr(t, 'shape', None) == (1,) else len(like), least=0)
+        value = getattr(self, _check_array('name', name, self))[t].to(like.dtype).to(like.device)
         return value.reshape(-1, *[1] * (like.ndim - 1))
 
 # %% ../nbs/02_schedule.ipynb #44b65ead
 def _checked(betas: Tensor) -> Tensor:
-    "The same, if it can be a schedule."
+    "As float64 on the CPU, if they can be a schedule."
+    if isinstance(betas, Tensor):
+        _check_kind('Schedule: betas', betas, lambda dtype: dtype.is_floating_point, 'floating-point numbers')
+    betas = torch.as_tensor(betas, dtype=torch.float64, device='cpu')
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f'Schedule: betas has shape {tuple(betas.shape)}, it should be a list of T >= 1 numbers')
     if not ((betas > 0) & (betas < 1)).all():
@@ -43,44 +57,75 @@ def _checked(betas: Tensor) -> Tensor:
     return betas
 
 
+def _check_abar(abar: Tensor):
+    "That something is left of the picture at every step, and next to nothing at the last."
+    T, least = len(abar) - 1, torch.finfo(torch.float32).tiny
+    if abar[-1] < least:
+        raise ValueError(f'Schedule: betas leave abar = {abar[-1]:.3g} after {T} steps, it should be {least:.1g} or more, which float32 can hold: from t = {(abar < least).nonzero()[0].item()} on '
+                         f'nothing of the picture could be computed. Remedy: cosine_schedule({T}), or linear_schedule({T}, rescale=True)')
+    if abar[-1] > 1.001e-3:                                                # one step with the largest beta of a cosine leaves 1e-3
+        warnings.warn(_too_much_signal(T, abar[-1].item()), stacklevel=4)
+
+# %% ../nbs/02_schedule.ipynb #e25c70f3
 def _too_much_signal(T: int, abar: float) -> str:
     "What to say of a schedule that leaves signal at t = T."
     return (f'after all {T} steps abar_T = {abar:.3g}, so x_T still carries {math.sqrt(abar):.1%} of the picture\'s amplitude, but sampling starts '
             f'from pure noise. Remedy: cosine_schedule({T})' + (f', or linear_schedule({T}, rescale=True)' if T > 20 else ''))
 
 
-def _check_T(T: int):
-    if not isinstance(T, int) or T < 1:
-        raise ValueError(f'T is {T!r}, it should be a whole number of steps, 1 or more')
+def _check_array(name: str, value: str, schedule: Schedule) -> str:
+    if getattr(vars(schedule).get(value), 'shape', None) != (schedule.T + 1,):
+        raise ValueError(f"{name} is {value!r}, it should name an array of the schedule: 'beta', 'alpha', 'abar', 'snr' or 'posterior_var'")
+    return value
+
+
+def _check_steps(t: Tensor, schedule: Schedule, count: int, least: int = 1) -> Tensor:
+    "The steps on the CPU, if they are whole numbers from `least` to T, one for each of `count` pictures. A negative one would be counted from the end."
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f'schedule is a {type(schedule).__name__}, it should be a Schedule, such as cosine_schedule(500)')
+    _check_kind('t', t, lambda dtype: dtype in (torch.int64, torch.int32, torch.int16, torch.int8), 'whole numbers: steps, 1..T')
+    t = t.cpu()
+    if t.shape != (count,) or t.numel() == 0 or t.min() < least or t.max() > schedule.T:
+        raise ValueError(f't is {t.tolist() if t.numel() < 9 else tuple(t.shape)}, it should be whole numbers from {least} to {schedule.T}, one for each of the {count} pictures')
+    return t
 
 # %% ../nbs/02_schedule.ipynb #bbd1d871
-def linear_schedule(T: int = 1000,
-                    start: float = 1e-4,     # beta of the first step
-                    end: float = .02,        # beta of the last step
-                    rescale: bool = False,   # multiply both by 1000 / T, so that abar_T is as for 1000 steps; needs T above 20
-                    ) -> Schedule:
-    "Beta in a straight line (Ho et al. 2020, section 4). Warns when signal is left at t = T."
-    _check_T(T)
-    scale = 1000 / T if rescale else 1.
-    return Schedule(torch.linspace(start * scale, end * scale, T, dtype=torch.float64))
+def linear_schedule(T: int = 1000, start: float = 1e-4, end: float = .02, rescale: bool = False) -> Schedule:
+    """Beta in a straight line (Ho et al. 2020, section 4).
+
+    T: steps, 1 or more.   start, end: beta of the first and of the last step, between 0 and 1.
+    rescale: multiply both by 1000 / T, so that abar_T is as for 1000 steps; needs T above 20.
+    Returns the schedule; warns when signal is left at t = T.
+    Raises TypeError or ValueError for another T, and when a beta leaves 0..1 or abar_T is too small for float32 (T above 8,000, not rescaled)."""
+    scale = 1000 / _check_whole('T', T) if rescale else 1.
+    return Schedule(torch.linspace(start * scale, end * scale, _check_whole('T', T), dtype=torch.float64))
 
 # %% ../nbs/02_schedule.ipynb #6f42f522
-def _from_abar(abar: Tensor,          # wanted abar at t = 0..T
-               largest: float = .999,
-               ) -> Schedule:
+def _from_abar(abar: Tensor, largest: float = .999) -> Schedule:
+    "The schedule with this abar at t = 0..T, but no beta above `largest`."
     return Schedule((1 - abar[1:] / abar[:-1]).clamp(max=largest))
 
 
 def cosine_schedule(T: int = 500, s: float = .008) -> Schedule:
-    "abar falls like a squared cosine (Nichol and Dhariwal 2021, eq. 17); no beta above 0.999."
-    _check_T(T)
-    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2)**2
+    """abar falls like a squared cosine (Nichol and Dhariwal 2021, eq. 17); no beta above 0.999.
+
+    T: steps, 1 or more.   s: a small offset above 0, which keeps the first beta from vanishing.
+    Returns the schedule.
+    Raises TypeError or ValueError for other numbers."""
+    _check_above_zero('s', s)
+    f = torch.cos((torch.arange(_check_whole('T', T) + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2)**2
     return _from_abar(f / f[0])
 
 # %% ../nbs/02_schedule.ipynb #f7c056e6
 def sigmoid_schedule(T: int = 500, start: float = -3., end: float = 3., tau: float = 1.) -> Schedule:
-    "abar falls along a sigmoid (Jabri et al. 2022); no beta above 0.999."
-    _check_T(T)
-    u = start + (end - start) * torch.arange(T + 1, dtype=torch.float64) / T
+    """abar falls along a sigmoid (Jabri et al. 2022); no beta above 0.999.
+
+    T: steps, 1 or more.   start, end: the part of the sigmoid that is used, start below end.   tau: stretches it, above 0.
+    Returns the schedule.
+    Raises TypeError or ValueError for other numbers."""
+    _check_above_zero('tau', tau)
+    if not -math.inf < start < end < math.inf:
+        raise ValueError(f'start is {start} and end is {end}, start should be below end, and both finite')
+    u = start + (end - start) * torch.arange(_check_whole('T', T) + 1, dtype=torch.float64) / T
     low, high = torch.tensor([start / tau, end / tau], dtype=torch.float64).sigmoid()
     return _from_abar((high - (u / tau).sigmoid()) / (high - low))

@@ -7,8 +7,8 @@ __all__ = ['COLORS', 'LINES', 'to_float', 'to_uint8', 'to_pil', 'image_grid', 's
            'plot_curves', 'show_images', 'show_chain', 'animate']
 
 # %% ../nbs/00_show.ipynb #d7fac782
-import io, math
-from collections.abc import Iterable, Sequence
+import io, math, numbers, operator
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,44 +16,122 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+# %% ../nbs/00_show.ipynb #5b2e77d1
+def _check_whole(name: str, value, least: int = 1, most: int | None = None) -> int:
+    "The value as an int, if it is a whole number from `least` to `most`."
+    wanted = f'it should be a whole number, {least} or more' if most is None else f'it should be a whole number from {least} to {most}'
+    try:
+        number = operator.index(value)                                   # ints of Python, NumPy and PyTorch; no float, not even 2.0
+    except TypeError:
+        raise TypeError(f'{name} is {value!r:.80}, {wanted}') from None
+    if number < least or (most is not None and number > most):
+        raise ValueError(f'{name} is {number}, {wanted}')
+    return number
+
+
+def _check_above_zero(name: str, value):
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f'{name} is {value!r:.80}, it should be a number above 0')
+    if not 0 < value < math.inf:
+        raise ValueError(f'{name} is {value}, it should be a finite number above 0')
+
+# %% ../nbs/00_show.ipynb #c7a915e0
+def _check_kind(name: str, x: Tensor, right: Callable[[torch.dtype], bool], wanted: str):
+    "That `x` is a tensor of the right kind of numbers, and not on the device `meta`, which holds none."
+    if not isinstance(x, Tensor) or not right(x.dtype):
+        kind = f'has dtype {x.dtype}' if isinstance(x, Tensor) else f'is a {type(x).__name__}'
+        raise TypeError(f'{name} {kind}, it should be a tensor of {wanted}')
+    if x.is_meta:
+        raise ValueError(f'{name} is on the device meta, which holds no numbers; it should be on the CPU or on an accelerator')
+
+
+def _check_numbers(name: str, x: Tensor):
+    "That `x` holds floating-point numbers, and not none."
+    _check_kind(name, x, lambda dtype: dtype.is_floating_point, 'floating-point numbers; `to_float` makes them from bytes')
+    if x.ndim == 0 or x.numel() == 0:
+        raise ValueError(f'{name} has shape {tuple(x.shape)}, it should hold one picture or more')
+
+
+def _check_alike(**tensors: Tensor):
+    "That these hold floating-point numbers, all in one shape and on one device."
+    for name, x in tensors.items():
+        _check_numbers(name, x)
+    places = [f'{tuple(x.shape)} on {x.device}' for x in tensors.values()]
+    if len(set(places)) > 1:
+        raise ValueError(f'{" and ".join(tensors)} have the shapes {" and ".join(places)}, they should be the same')
+
+
+def _check_finite(name: str, x: Tensor):
+    if not (good := x.isfinite()).all():
+        raise ValueError(f'{name} has {(~good).sum()} of {x.numel()} values that are nan or infinite, they should all be finite')
+
+# %% ../nbs/00_show.ipynb #92ad5f17
+def _check_range(name: str, x: Tensor, most: float = math.inf):
+    "That these can be numbers in [-1, 1], with what noise adds to them, but none above `most` or below -`most`."
+    _check_finite(name, x)
+    if x.numel() and x.min() >= 0 and x.max() > 1 and (x == x.round()).all():
+        raise ValueError(f'{name} has whole values from {x.min():g} to {x.max():g}, which look like bytes; they should be in [-1, 1]: take `to_float(x.to(torch.uint8))`')
+    if x.numel() and x.abs().max() > most:
+        raise ValueError(f'{name} has values from {x.min():.3g} to {x.max():.3g}, they should be in [-1, 1]; `x.clamp(-1, 1)` cuts off what noise added')
+
+
+def _check_images(name: str, images: Tensor, dims: int = 4, most: float = math.inf):
+    "That these can be pictures (B, C, H, W), or with `dims=3` one picture: bytes, or numbers in [-1, 1] with some noise."
+    _check_kind(name, images, lambda dtype: dtype.is_floating_point or dtype == torch.uint8, 'floating-point numbers in [-1, 1], or torch.uint8 (0..255)')
+    if images.ndim != dims or images.numel() == 0 or images.shape[-3] not in (1, 3):
+        raise ValueError(f'{name} has shape {tuple(images.shape)}, it should be {"(1 or more, " if dims == 4 else "("}1 or 3, height, width)')
+    if images.is_floating_point():
+        _check_range(name, images, most)
+
 # %% ../nbs/00_show.ipynb #ae368895
-def to_float(images: Tensor,  # bytes, any shape, 0..255
-             ) -> Tensor:     # float32, the same shape, [-1, 1]
-    "Bytes to numbers in [-1, 1]."
-    if images.dtype != torch.uint8:
-        raise TypeError(f'to_float: images has dtype {images.dtype}, it should be torch.uint8 (0..255)')
+def to_float(images: Tensor) -> Tensor:
+    """Bytes to numbers in [-1, 1].
+
+    images: uint8, 0..255, any shape.
+    Returns float32, [-1, 1], the same shape and device.
+    Raises TypeError for what is not a tensor of bytes."""
+    _check_kind('to_float: images', images, lambda dtype: dtype == torch.uint8, 'dtype torch.uint8 (0..255)')
     return images.float() / 127.5 - 1
 
 
-def to_uint8(images: Tensor,  # numbers, any shape; what lies outside [-1, 1] is clipped
-             ) -> Tensor:     # uint8 on the CPU, the same shape, 0..255
-    "Numbers in [-1, 1] to bytes, rounded to the nearest."
-    if not images.is_floating_point():
-        raise TypeError(f'to_uint8: images has dtype {images.dtype}, it should be floating point in [-1, 1]')
+def to_uint8(images: Tensor) -> Tensor:
+    """Numbers in [-1, 1] to bytes, rounded to the nearest.
+
+    images: floating point, any shape. What lies outside [-1, 1] is clipped: noisy pictures have such values. Pictures in [0, 1] cannot be told from bright ones in [-1, 1] and are taken as they are.
+    Returns uint8 on the CPU, 0..255, the same shape.
+    Raises TypeError for what is not floating point; ValueError for nan, infinity, and whole numbers 0..255."""
+    _check_kind('to_uint8: images', images, lambda dtype: dtype.is_floating_point, 'floating-point numbers in [-1, 1]')
+    _check_range('to_uint8: images', images)
     return ((images.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 # %% ../nbs/00_show.ipynb #48863552
-def to_pil(image: Tensor,   # (C, H, W), C = 1 or 3: numbers in [-1, 1], or bytes
-           ) -> Image.Image:
-    "One picture as a Pillow image."
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f'to_pil: image has shape {tuple(image.shape)}, it should be (1 or 3, height, width)')
-    pixels = image if image.dtype == torch.uint8 else to_uint8(image)
-    pixels = pixels.cpu().expand(3, -1, -1).permute(1, 2, 0)
+def _bytes(name: str, images: Tensor, dims: int = 4) -> Tensor:
+    "Pictures as bytes on the CPU."
+    _check_images(name, images, dims)
+    return images.cpu() if images.dtype == torch.uint8 else to_uint8(images)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """One picture as a Pillow image.
+
+    image: (1 or 3, H, W): numbers in [-1, 1], or bytes; what is outside [-1, 1] is clipped.
+    Returns an RGB image, W x H pixels.
+    Raises TypeError or ValueError for what cannot be a picture: see `to_uint8`."""
+    pixels = _bytes('to_pil: image', image, 3).expand(3, -1, -1).permute(1, 2, 0)
     return Image.fromarray(pixels.contiguous().numpy())
 
 # %% ../nbs/00_show.ipynb #93e5d62b
-def image_grid(images: Tensor,             # (B, C, H, W), numbers in [-1, 1], or bytes
-               cols: int | None = None,    # pictures in a row; by default about a square
-               gap: int = 2,               # white pixels between pictures
-               ) -> Tensor:                # (3, height, width), bytes
-    "A batch laid out in rows, the first picture at the top left."
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f'image_grid: images has shape {tuple(images.shape)}, it should be (batch of 1 or more, channels, height, width)')
-    pixels = (images if images.dtype == torch.uint8 else to_uint8(images)).cpu()
+def image_grid(images: Tensor, cols: int | None = None, gap: int = 2) -> Tensor:
+    """A batch laid out in rows, the first picture at the top left.
+
+    images: (B, 1 or 3, H, W), B >= 1: numbers in [-1, 1], or bytes.
+    cols: pictures in a row, 1 or more; by default about a square.   gap: white pixels between pictures, 0 or more.
+    Returns uint8, (3, height, width).
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or a number out of its range."""
+    pixels = _bytes('image_grid: images', images)
     n, c, h, w = pixels.shape
-    cols = cols or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / cols)
+    cols = math.ceil(math.sqrt(n)) if cols is None else _check_whole('cols', cols)
+    gap, rows = _check_whole('gap', gap, 0), math.ceil(n / cols)
     out = torch.full((3, rows * (h + gap) - gap, cols * (w + gap) - gap), 255, dtype=torch.uint8)
     for i, picture in enumerate(pixels):
         top, left = i // cols * (h + gap), i % cols * (w + gap)
@@ -61,34 +139,45 @@ def image_grid(images: Tensor,             # (B, C, H, W), numbers in [-1, 1], o
     return out
 
 # %% ../nbs/00_show.ipynb #b96e25c9
-def save_grid(images: Tensor,             # (B, C, H, W), numbers in [-1, 1], or bytes
-              path: str | Path,           # a file name ending in .png, or in .webp for a smaller file
-              cols: int | None = None,    # pictures in a row
-              zoom: int = 4,              # each pixel becomes zoom x zoom
-              ) -> Path:
-    "Write a batch as one file that keeps every pixel as it is, whole or not at all."
+def _target(path: str | Path, *endings: str) -> Path:
+    "The path, if a file of this kind can be written there."
     path = Path(path)
+    if path.suffix.lower() not in endings:
+        raise ValueError(f'path is {str(path)!r}, it should end in {" or ".join(endings)}')
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'path is {str(path)!r}, but there is no such folder; it should exist: make it first')
+    return path
+
+
+def save_grid(images: Tensor, path: str | Path, cols: int | None = None, zoom: int = 4) -> Path:
+    """Write a batch as one file that keeps every pixel as it is, whole or not at all.
+
+    images: (B, 1 or 3, H, W), B >= 1: numbers in [-1, 1], or bytes.   cols: pictures in a row, as in `image_grid`.
+    path: a file name ending in .png, or in .webp for a smaller file.   zoom: each pixel becomes zoom x zoom, 1 or more.
+    Returns the path.
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), another ending, or a number out of its range; FileNotFoundError without a folder."""
+    path, zoom = _target(path, '.png', '.webp'), _check_whole('zoom', zoom)
     grid = to_pil(image_grid(images, cols))
     grid = grid.resize((grid.width * zoom, grid.height * zoom), Image.Resampling.NEAREST)
     unfinished = path.with_name(path.name + '.part')
-    kind = dict(format='WEBP', lossless=True, method=6) if path.suffix == '.webp' else dict(format='PNG')
+    kind = dict(format='WEBP', lossless=True, method=6) if path.suffix.lower() == '.webp' else dict(format='PNG')
     grid.save(unfinished, **kind)
     unfinished.replace(path)
     return path
 
 # %% ../nbs/00_show.ipynb #d14f2679
-def load_grid(path: str | Path,
-              n: int,             # how many pictures are in it
-              cols: int,          # how many in a row
-              size: int = 32,     # height and width of each
-              ) -> Tensor:        # (n, 3, size, size), bytes
-    "The pictures that `save_grid(images, path, cols, zoom=1)` wrote."
-    step = size + 2                                                   # `image_grid` leaves two pixels between pictures
+def load_grid(path: str | Path, n: int, cols: int, size: int = 32) -> Tensor:
+    """The pictures that `save_grid(images, path, cols, zoom=1)` wrote.
+
+    path: the file.   n: how many pictures are in it.   cols: how many in a row.   size: height and width of each, in pixels. All three 1 or more.
+    Returns uint8, (n, 3, size, size).
+    Raises ValueError if the file has not the size that these give; FileNotFoundError without a file."""
+    n, cols, step = _check_whole('n', n), _check_whole('cols', cols), _check_whole('size', size) + 2     # `image_grid` leaves two pixels between pictures
     with Image.open(path) as file:
         grid = torch.frombuffer(bytearray(file.convert('RGB').tobytes()), dtype=torch.uint8)
         grid = grid.reshape(file.height, file.width, 3).permute(2, 0, 1)
-    if grid.shape[1:] != (-(-n // cols) * step - 2, min(n, cols) * step - 2):
-        raise ValueError(f'load_grid: {str(path)!r} is {grid.shape[2]} x {grid.shape[1]} pixels, which is not {n} pictures of {size} x {size} in rows of {cols}')
+    if grid.shape[1:] != (-(-n // cols) * step - 2, cols * step - 2):
+        raise ValueError(f'load_grid: {str(path)!r} is {grid.shape[2]} x {grid.shape[1]} pixels, which is not n = {n} pictures of {size} x {size} in rows of {cols}, as it should be')
     return torch.stack([grid[:, i // cols * step:i // cols * step + size, i % cols * step:i % cols * step + size] for i in range(n)])
 
 # %% ../nbs/00_show.ipynb #cf26f8b9
@@ -106,23 +195,28 @@ def _style():
         yield
 
 # %% ../nbs/00_show.ipynb #ca52bf52
-def figure(cols: int = 1,          # axes side by side
-           rows: int = 1,
-           width: float = 4.,      # inches, each of the axes
-           height: float = 2.7,
-           ):                      # (figure, list of axes, row by row)
-    "A figure in the style of the course, and its axes."
+def figure(cols: int = 1, rows: int = 1, width: float = 4., height: float = 2.7):
+    """A figure in the style of the course, and its axes.
+
+    cols, rows: axes side by side and below each other, 1 or more.   width, height: of each of the axes, in inches.
+    Returns (the figure, a list of its axes, row by row).
+    Raises TypeError or ValueError for a number out of its range."""
     from matplotlib.figure import Figure
+    for name, value in dict(width=width, height=height).items():
+        _check_above_zero(name, value)
+    cols, rows = _check_whole('cols', cols), _check_whole('rows', rows)
     with _style():
         fig = Figure(figsize=(cols * width, rows * height), dpi=100, layout='constrained')
         return fig, list(fig.subplots(rows, cols, squeeze=False).flat)
 
 
 def show_figure(fig, alt: str):
-    "Show a figure in the notebook, with `alt` as its description in words."
+    """Show a figure in the notebook.
+
+    fig: a figure of matplotlib.   alt: what it shows, in words: a screen reader speaks them.
+    Raises ValueError if `alt` says nothing."""
     from IPython.display import Image as Picture, display
-    if not alt.strip():
-        raise ValueError('show_figure: alt is empty, it should say in words what the figure shows')
+    _check_alt(alt)
     png = io.BytesIO()
     for ax in fig.axes:
         ax.title.set_fontsize(9)
@@ -130,20 +224,28 @@ def show_figure(fig, alt: str):
         fig.savefig(png, format='png')
     display(Picture(data=png.getvalue(), alt=alt))
 
+# %% ../nbs/00_show.ipynb #6d8f02b7
+def _check_alt(alt: str):
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f'alt is {alt!r}, it should say in words what the figure shows')
+
 # %% ../nbs/00_show.ipynb #76ff0c06
-def plot_curves(curves: dict[str, Sequence],  # name: heights, or (places, heights)
-                alt: str,                     # the plot in words
-                xlabel: str = '',
-                ylabel: str = '',
-                title: str = '',
-                ax=None,                      # axes to draw into; then nothing is shown yet
-                **limits,                     # whatever `Axes.set` takes: ylim, yscale, ...
-                ):
-    "Named curves in one plot."
+def plot_curves(curves: dict[str, Sequence], alt: str, xlabel: str = '', ylabel: str = '', title: str = '', ax=None, **limits):
+    """Named curves in one plot.
+
+    curves: name: heights, or name: (places, heights); one curve or more.   alt: the plot in words; not used with `ax`.
+    xlabel, ylabel, title: texts.   ax: axes to draw into; then nothing is shown yet.   limits: whatever `Axes.set` takes: ylim, yscale, ...
+    Raises ValueError without curves, for places and heights of two lengths, or if `alt` says nothing."""
+    if not curves:
+        raise ValueError(f'curves is {curves!r}, it should have one curve or more: name: heights')
+    if ax is None:
+        _check_alt(alt)
     with _style():
         fig, (own, *_) = (None, [ax]) if ax is not None else figure(width=6, height=3)
         for name, curve in curves.items():
             x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+            if len(x) != len(y):
+                raise ValueError(f'curves: {name!r} has {len(x)} places and {len(y)} heights, it should have as many of both')
             own.plot(x, y, label=name)
         own.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
         if len(curves) > 1:
@@ -152,41 +254,52 @@ def plot_curves(curves: dict[str, Sequence],  # name: heights, or (places, heigh
         show_figure(fig, alt)
 
 # %% ../nbs/00_show.ipynb #8b795529
-def show_images(images: Tensor | Sequence[Tensor],  # (B, C, H, W) or a list of (C, H, W), in [-1, 1], or bytes
-                alt: str,                           # the pictures in words
-                titles: Sequence[str] | None = None,  # one over each picture
-                cols: int | None = None,            # pictures in a row; by default all, 16 at most
-                scale: float = .9,                  # inches, each picture
-                ):
-    "Pictures in rows."
-    images = torch.stack(list(images))
-    cols = cols or min(len(images), 16)
-    rows = math.ceil(len(images) / cols)
-    if titles is None:
-        images, cols_, rows_, width, height = image_grid(images, cols)[None], 1, 1, cols * scale, rows * scale
-    else:
-        cols_, rows_, width, height = cols, rows, scale, scale + .2
-    fig, axes = figure(cols_, rows_, width, height)
+def show_images(images: Tensor | Sequence[Tensor], alt: str, titles: Sequence[str] | None = None, cols: int | None = None, scale: float = .9):
+    """Pictures in rows.
+
+    images: (B, 1 or 3, H, W), or a list of (1 or 3, H, W): numbers in [-1, 1], or bytes; all of one shape.   alt: the pictures in words.
+    titles: one over each picture.   cols: pictures in a row; by default all, 16 at most.   scale: the side of each picture in inches.
+    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), titles of another number, or if `alt` says nothing."""
+    _check_alt(alt)
+    if isinstance(images, Tensor):
+        _check_images('show_images: images', images)
+    images = [_bytes('show_images: images', image, 3) for image in images]
+    if len({image.shape for image in images}) != 1:
+        raise ValueError(f'show_images: images has the shapes {[tuple(image.shape) for image in images]!r:.100}, it should hold one picture or more, of one shape')
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f'show_images: titles has length {len(titles)}, it should be {len(images)}, one for each picture')
+    cols = min(len(images), 16) if cols is None else _check_whole('cols', cols)
+    rows, grid = math.ceil(len(images) / cols), images if titles is not None else [image_grid(torch.stack(images), cols)]
+    fig, axes = figure(cols, rows, scale, scale + .2) if titles is not None else figure(1, 1, cols * scale, rows * scale)
     for ax in axes:
         ax.axis('off')
-    for i, (ax, image) in enumerate(zip(axes, images)):
+    for ax, image, title in zip(axes, grid, titles or ['']):
         ax.imshow(to_pil(image), interpolation='nearest')
-        ax.set_title(titles[i] if titles is not None else '')
+        ax.set_title(title)
     show_figure(fig, alt)
 
 # %% ../nbs/00_show.ipynb #5ab3e20d
-def show_chain(chain: Iterable,   # steps with `t`, `x` (B, C, H, W) and `x0_hat` (or None)
-               alt: str,          # the pictures in words
-               image: int = 0,    # which picture of the batch
-               columns: int = 10, # at most this many steps, evenly spread, the first and the last among them
-               ):
-    "One picture on its way from noise: above x_t, below the x0_hat of the same step."
+def _spread(chain: Iterable, name: str, most: int) -> list:
+    "At most this many steps of a chain, evenly spread, the first and the last among them."
     chain = list(chain)
-    keep = torch.linspace(0, len(chain) - 1, min(columns, len(chain))).round().long().tolist()
-    fig, axes = figure(len(keep), 2, .95, 1.1)
-    for column, step in enumerate(chain[k] for k in keep):
+    if not chain:
+        raise ValueError('chain is empty, it should have one step or more; a generator can be used only once')
+    return [chain[k] for k in torch.linspace(0, len(chain) - 1, min(_check_whole(name, most), len(chain))).round().long().tolist()]
+
+
+def show_chain(chain: Iterable, alt: str, image: int = 0, columns: int = 10):
+    """One picture on its way from noise: above x_t, below the x0_hat of the same step.
+
+    chain: steps with `t`, `x` (B, 1 or 3, H, W) and `x0_hat` (the same shape, or None), such as a sampler yields.   alt: the pictures in words.
+    image: which picture of the batch, from 0.   columns: at most this many steps, evenly spread, the first and the last among them.
+    Raises TypeError or ValueError for an empty chain, what cannot be pictures (see `to_uint8`), or a number out of its range."""
+    _check_alt(alt)
+    steps = _spread(chain, 'columns', columns)
+    _check_whole('image', image, 0, len(steps[0].x) - 1)
+    fig, axes = figure(len(steps), 2, .95, 1.1)
+    for column, step in enumerate(steps):
         for row, picture in enumerate([step.x, step.x0_hat]):
-            ax = axes[row * len(keep) + column]
+            ax = axes[row * len(steps) + column]
             ax.axis('off')
             if picture is not None:
                 ax.imshow(to_pil(picture[image]), interpolation='nearest')
@@ -194,16 +307,16 @@ def show_chain(chain: Iterable,   # steps with `t`, `x` (B, C, H, W) and `x0_hat
     show_figure(fig, alt)
 
 # %% ../nbs/00_show.ipynb #e66b24bd
-def animate(chain: Iterable,       # steps with `x`, (B, C, H, W)
-            path: str | Path,      # a file name ending in .gif
-            frames: int = 60,      # at most this many, evenly spread
-            seconds: float = 4.,   # for all of them; the last one stays a second longer
-            zoom: int = 4,
-            ) -> Path:
-    "A chain as an animated GIF, written whole or not at all."
-    chain, path = list(chain), Path(path)
-    keep = torch.linspace(0, len(chain) - 1, min(frames, len(chain))).round().long().tolist()
-    pictures = [to_pil(image_grid(chain[k].x)) for k in keep]
+def animate(chain: Iterable, path: str | Path, frames: int = 60, seconds: float = 4., zoom: int = 4) -> Path:
+    """A chain as an animated GIF, written whole or not at all.
+
+    chain: steps with `x`, (B, 1 or 3, H, W).   path: a file name ending in .gif.   frames: at most this many, evenly spread.
+    seconds: for all of them; the last one stays a second longer.   zoom: each pixel becomes zoom x zoom.
+    Returns the path.
+    Raises TypeError or ValueError for an empty chain, what cannot be pictures (see `to_uint8`), another ending, or a number out of its range; FileNotFoundError without a folder."""
+    path, zoom = _target(path, '.gif'), _check_whole('zoom', zoom)
+    _check_above_zero('seconds', seconds)
+    pictures = [to_pil(image_grid(step.x)) for step in _spread(chain, 'frames', frames)]
     pictures = [p.resize((p.width * zoom, p.height * zoom), Image.Resampling.NEAREST) for p in pictures]
     times = [1000 * seconds / len(pictures)] * (len(pictures) - 1) + [1000.]
     unfinished = path.with_name(path.name + '.part')

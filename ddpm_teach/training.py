@@ -26,14 +26,17 @@ from .unet import UNet
 
 # %% ../nbs/06_training.ipynb #abda42a5
 def learning_rate(step: int, steps: int, highest: float, warmup: int = 200) -> float:
-    "The learning rate of `step` (counted from 0) of `steps`: up in a straight line, down along half a cosine to 2%."
+    """The learning rate: up in a straight line, down along half a cosine to 2% (Loshchilov and Hutter 2017, eq. 5).
+
+    step: counted from 0.   steps: in all.   highest: the rate at the top.   warmup: steps of the way up, a tenth of all if that is less.
+    Returns 0..highest."""
     up = min(1., (step + 1) / min(warmup, max(1, steps // 10)))
     down = .02 + .98 * .5 * (1 + math.cos(math.pi * step / max(1, steps)))
     return highest * up * down
 
 # %% ../nbs/06_training.ipynb #4573620e
 def ema_decay(i: int) -> float:
-    "The share that the average keeps at update `i`."
+    "The share that the average keeps. i: number of the update, from 0. Returns .1 to .999."
     return min(.999, (1 + i) / (10 + i))
 
 
@@ -43,12 +46,12 @@ def _ema_update(average: list[Tensor], weights: list[Tensor], i: Tensor):
 
 
 def averaged(model: nn.Module) -> AveragedModel:
-    "A copy of the model whose weights follow as a moving average; call `update_parameters(model)` after each step."
+    "An average of weights (Ho et al. 2020, appendix B). model: to follow. Returns a copy whose weights follow as a moving average; call `update_parameters(model)` after each step."
     return AveragedModel(model, multi_avg_fn=_ema_update)
 
 # %% ../nbs/06_training.ipynb #db73fd2a
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    "The device that was asked for, else CUDA, else Apple's MPS, else the CPU."
+    "Where to compute. device: what was asked for, or None. Returns that device, else CUDA, else Apple's MPS, else the CPU."
     if device is not None:
         return torch.device(device)
     if torch.cuda.is_available():
@@ -63,7 +66,7 @@ def _step_loss(model: DDPM, x0: Tensor, t: Tensor, eps: Tensor, loss: Callable, 
 
 
 def bf16_is_faster(model: DDPM, x0: Tensor) -> bool:
-    "Time a few steps with and without bfloat16. `model` and `x0` (B, C, H, W) are on the device in question."
+    "Time a few steps with and without bfloat16. model: on the device in question.   x0: floating point, (B, C, H, W), there too. Returns whether it took less time."
     seconds, t = {True: [], False: []}, torch.ones(len(x0), dtype=torch.long)
     for _ in range(3):
         for bf16 in seconds:
@@ -129,7 +132,9 @@ def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
 
 # %% ../nbs/06_training.ipynb #22c925c8
 def draw_noise(seed: int, step: int, x0: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    "The steps t (B,), 1..T, and the noise, like `x0`, of training step `step`: the same on every machine."
+    """The steps and the noise of a training step: the same on every machine.
+
+    seed: 0 or more.   step: counted from 0.   x0: pictures, (B, C, H, W).   T: of the schedule. Returns t (B,), 1..T, and standard normal noise, like `x0`."""
     rng = generator(seed, NOISE, step)
     t = torch.from_numpy(rng.integers(1, T + 1, len(x0)))
     return t, torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype='float32'))
@@ -157,12 +162,12 @@ def _load_checkpoint(path: Path, model: DDPM, ema: AveragedModel, optimiser) -> 
 
 # %% ../nbs/06_training.ipynb #7bcd086e
 def several() -> bool:
-    "Were several processes started together? What starts them says so in the environment."
+    "Were several processes started together? Returns what the environment says, in which `accelerate launch` and `torchrun` write it."
     return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 
 def processes():
-    "Which of how many processes this is: Accelerate's `PartialState`, with `process_index` and `num_processes`."
+    "Which of how many processes this is. Returns Accelerate's `PartialState`, with `process_index` and `num_processes`."
     from accelerate import PartialState
     return PartialState(cpu=pick_device().type == 'cpu')
 
@@ -288,9 +293,9 @@ def _refuse(model: DDPM, weight: Callable | None, batch: int, count: int):
 
 # %% ../nbs/06_training.ipynb #103de366
 class Trained(NamedTuple):
-    "What `train` returns."
-    model: DDPM            # with the averaged weights: sample from this one
-    losses: list[float]    # one for each step
+    "What `train` returns. model: with the averaged weights: sample from this one.   losses: one for each step."
+    model: DDPM
+    losses: list[float]
 
 # %% ../nbs/06_training.ipynb #ad6471dc
 def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Callable = F.mse_loss, weight: Callable | None = like_v, lr: float = 2e-3,

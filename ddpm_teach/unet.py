@@ -12,12 +12,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .show import _check_above_zero, _check_whole
+
 # %% ../nbs/05_unet.ipynb #ae099bef
-def time_embedding(t: Tensor,             # steps, (B,)
-                   dim: int,              # even, 4 or more
-                   period: float = 1e4,   # the slowest clock runs at 1 / period
-                   ) -> Tensor:           # (B, dim): sines, then cosines
-    "Steps as a row of clocks (Vaswani et al. 2017, section 3.5, as used by Ho et al. 2020)."
+def time_embedding(t: Tensor, dim: int, period: float = 1e4) -> Tensor:
+    """Steps as a row of clocks (Vaswani et al. 2017, section 3.5, as used by Ho et al. 2020, appendix B).
+
+    t: steps, (B,), any numbers up to 2**24.   dim: how many numbers a step becomes, even, 4 or more.   period: above 0; the slowest clock runs at 1 / period.
+    Returns float32, (B, dim), [-1, 1]: sines, then cosines.
+    Raises TypeError or ValueError for another shape or number."""
+    _check_above_zero('period', period)
+    if _check_whole('dim', dim, 4) % 2 or t.ndim != 1:
+        raise ValueError(f'time_embedding: dim is {dim} and t has shape {tuple(t.shape)}, dim should be even, and t (B,)')
     half = dim // 2
     speed = torch.exp(-math.log(period) / (half - 1) * torch.arange(half, device=t.device))
     angle = t[:, None].float() * speed
@@ -25,21 +31,35 @@ def time_embedding(t: Tensor,             # steps, (B,)
 
 # %% ../nbs/05_unet.ipynb #ee9c20e0
 def _norm(channels: int, groups: int) -> nn.GroupNorm:
+    if _check_whole('channels', channels) % min(_check_whole('groups', groups), channels):
+        raise ValueError(f'channels is {channels}, it should be a multiple of groups = {groups}')
     return nn.GroupNorm(min(groups, channels), channels, eps=1e-6)
 
 
+def _check_layer(x: Tensor, channels: int, emb: Tensor | None = None, c_time: int = 0):
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f'x has shape {tuple(x.shape)}, it should be (B, {channels}, H, W)')
+    if emb is not None and emb.shape != (len(x), c_time):
+        raise ValueError(f'emb has shape {tuple(emb.shape)}, it should be ({len(x)}, {c_time})')
+
+# %% ../nbs/05_unet.ipynb #9a17e3c6
 class ResBlock(nn.Module):
-    "Two convolutions with the time between them, and a bypass. (B, c_in, H, W) and (B, c_time) to (B, c_out, H, W)."
+    """Two convolutions with the time between them, and a bypass (Ho et al. 2020, appendix B).
+
+    c_in, c_out: channels before and after.   c_time: numbers that say the time.   groups: of GroupNorm; c_in and c_out are multiples of it.   dropout: 0..1.
+    Raises TypeError or ValueError for numbers that do not fit."""
 
     def __init__(self, c_in: int, c_out: int, c_time: int, groups: int = 32, dropout: float = 0.):
         super().__init__()
         self.norm1, self.conv1 = _norm(c_in, groups), nn.Conv2d(c_in, c_out, 3, padding=1)
-        self.time = nn.Linear(c_time, c_out)
+        self.time = nn.Linear(_check_whole('c_time', c_time), c_out)
         self.norm2, self.conv2 = _norm(c_out, groups), nn.Conv2d(c_out, c_out, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
         self.bypass = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        "x: (B, c_in, H, W).   emb: the time, (B, c_time). Returns (B, c_out, H, W). Raises ValueError for another shape."
+        _check_layer(x, self.conv1.in_channels, emb, self.time.in_features)
         h = self.conv1(F.silu(self.norm1(x)))
         h = h + self.time(F.silu(emb))[:, :, None, None]
         h = self.conv2(self.dropout(F.silu(self.norm2(h))))
@@ -47,14 +67,19 @@ class ResBlock(nn.Module):
 
 # %% ../nbs/05_unet.ipynb #3b75c05a
 class Attention(nn.Module):
-    "Every place looks at every other, with one head and a bypass. (B, C, H, W) to the same."
+    """Every place looks at every other, with one head and a bypass (Vaswani et al. 2017, eq. 1; Ho et al. 2020, appendix B).
+
+    channels: before and after.   groups: of GroupNorm; channels is a multiple of it.
+    Raises TypeError or ValueError for numbers that do not fit."""
 
     def __init__(self, channels: int, groups: int = 32):
         super().__init__()
         self.norm = _norm(channels, groups)
         self.qkv, self.out = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:  # `emb` is not used: layers are called alike
+    def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        "x: (B, channels, H, W).   emb: not used: layers are called alike. Returns what `x` becomes, like `x`. Raises ValueError for another shape."
+        _check_layer(x, self.out.in_features)
         b, c, h, w = x.shape
         places = self.norm(x).flatten(2).transpose(1, 2)                # (B, H * W, C)
         q, k, v = self.qkv(places).chunk(3, dim=-1)
@@ -63,52 +88,63 @@ class Attention(nn.Module):
 
 # %% ../nbs/05_unet.ipynb #ec2465f2
 class Down(nn.Module):
-    "Half the height and width."
+    "Half the height and width, by a convolution of stride 2. channels: before and after."
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        "x: (B, channels, H, W), H and W even.   emb: not used. Returns (B, channels, H / 2, W / 2)."
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Up(nn.Module):
-    "Twice the height and width: each pixel four times, then a convolution, as one transposed convolution."
+    "Twice the height and width: each pixel four times, then a convolution, as one transposed convolution. channels: before and after."
 
     def __init__(self, channels: int):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, emb: Tensor | None = None) -> Tensor:
+        "x: (B, channels, H, W).   emb: not used. Returns (B, channels, 2 H, 2 W)."
         moved = [F.pad(self.conv.weight, (i, 1 - i, j, 1 - j)) for i in (0, 1) for j in (0, 1)]
         kernel = sum(moved).flip(2, 3).transpose(0, 1)                  # (in, out, 4, 4)
         return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
 
 # %% ../nbs/05_unet.ipynb #abdd08be
 class UNet(nn.Module):
-    "The network of Ho et al. (2020, appendix B): pictures (B, C, size, size) and steps (B,), 0..T-1, to a prediction of the pictures' shape."
+    """The network of Ho et al. (2020, appendix B), on patches of pixels.
 
-    def __init__(self,
-                 channels: tuple[int, ...] = (64, 80, 96),       # a level each, every level half the resolution of the one before
-                 blocks: int = 1,                                # residual blocks a level on the way down, one more on the way up
-                 attention: tuple[int, ...] = (8,),              # resolutions at which every block is followed by attention
-                 size: int = 32,                                 # height and width of the pictures
-                 image_channels: int = 3,
-                 patch: int = 2,                                 # work on patches of patch x patch pixels
-                 groups: int = 8,                                # of GroupNorm
-                 dropout: float = 0.):
+    channels: of each level, every level half the resolution of the one before; multiples of `groups`, the first even.   groups: of GroupNorm.
+    blocks: residual blocks a level on the way down, one more on the way up.   attention: resolutions at which every block is followed by attention.
+    size: height and width of the pictures, a multiple of patch * 2**(levels - 1).   image_channels: of the pictures.   patch: work on patches of patch x patch pixels.
+    dropout: share of the numbers inside that is left out while training, 0..1.
+    Raises TypeError or ValueError for numbers that do not fit together."""
+
+    def __init__(self, channels: tuple[int, ...] = (64, 80, 96), blocks: int = 1, attention: tuple[int, ...] = (8,), size: int = 32,
+                 image_channels: int = 3, patch: int = 2, groups: int = 8, dropout: float = 0.):
         super().__init__()
         self.config = dict(channels=list(channels), blocks=blocks, attention=list(attention), size=size, image_channels=image_channels,
                            patch=patch, groups=groups, dropout=dropout)
         self.shape = (image_channels, size, size)
-        if size % (patch * 2**(len(channels) - 1)):
-            raise ValueError(f'UNet: size is {size}, it should be a multiple of {patch * 2**(len(channels) - 1)} for {len(channels)} levels and patch = {patch}')
+        _check_config(**self.config)
         first, inside = channels[0], image_channels * patch**2
         self.time = nn.Sequential(nn.Linear(first, 4 * first), nn.SiLU(), nn.Linear(4 * first, 4 * first))
         self.first = nn.Conv2d(inside, first, 3, padding=1)
         self.down, self.middle, self.up = _layers(channels, blocks, attention, size // patch, groups, dropout)
         self.last = nn.Sequential(_norm(first, groups), nn.SiLU(), nn.Conv2d(first, inside, 3, padding=1))
+
+# %% ../nbs/05_unet.ipynb #3e85d1b0
+def _check_config(channels, attention, size, patch, dropout, **others):
+    for name, value in dict(others, size=size, patch=patch).items():
+        _check_whole(f'UNet: {name}', value)
+    if not channels or channels[0] % 2 or channels[0] < 4:
+        raise ValueError(f'UNet: channels is {channels}, it should have a level or more, and the first should be even, 4 or more')
+    if size % (patch * 2**(len(channels) - 1)):
+        raise ValueError(f'UNet: size is {size}, it should be a multiple of {patch * 2**(len(channels) - 1)} for {len(channels)} levels and patch = {patch}')
+    if not 0 <= dropout <= 1:
+        raise ValueError(f'UNet: dropout is {dropout}, it should be from 0 to 1')
 
 # %% ../nbs/05_unet.ipynb #57d087b1
 def _layers(channels, blocks, attention, side, groups, dropout) -> tuple[nn.ModuleList, nn.ModuleList, nn.ModuleList]:
@@ -140,8 +176,13 @@ def _layers(channels, blocks, attention, side, groups, dropout) -> tuple[nn.Modu
 
 # %% ../nbs/05_unet.ipynb #415ba51f
 def _unet_forward(self, x: Tensor, t: Tensor) -> Tensor:
-    if x.shape[1:] != self.shape:
-        raise ValueError(f'UNet: pictures have shape {tuple(x.shape[1:])}, they should have {self.shape}')
+    """x: pictures, floating point, (B, image_channels, size, size), on the network's device.   t: steps, (B,), 0..T-1.
+    Returns a prediction, like `x`. Raises ValueError for another shape or device."""
+    weights = self.first.weight
+    if x.shape[1:] != self.shape or x.device != weights.device:
+        raise ValueError(f'UNet: x has shape {tuple(x.shape)} on {x.device}, it should be (B, {", ".join(map(str, self.shape))}) on {weights.device}')
+    if t.shape != x.shape[:1]:
+        raise ValueError(f'UNet: t has shape {tuple(t.shape)}, it should be ({len(x)},): a step for each picture')
     patch = self.config['patch']
     emb = self.time(time_embedding(t.to(x.device), self.first.out_channels))
     h = self.first(F.pixel_unshuffle(x, patch))
