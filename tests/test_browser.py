@@ -11,11 +11,8 @@ import urllib.request
 
 import pytest
 
-CHROMIUM = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='Chromium is missing: install it (Debian: apt-get install chromium)')
 ROOT = pathlib.Path(__file__).parents[1]
 SHOTS = ROOT / 'runs' / 'screenshots'
-QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 
 @pytest.fixture(scope='module')
@@ -46,20 +43,6 @@ def lab(tmp_path_factory):
     finally:
         server.terminate()
         server.wait(20)
-
-
-@pytest.fixture
-def page(tmp_path):
-    """A page of a fresh headless Chromium; the errors that its console shows are kept in `page.errors`."""
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={'width': 1280, 'height': 900})
-        page.errors = []
-        page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)
-        page.on('pageerror', lambda error: page.errors.append(str(error)))
-        yield page
-        browser.close()
 
 
 def run_all(page, address: str):

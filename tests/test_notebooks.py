@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from badges import LESSONS, badge
+
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
 
@@ -57,6 +59,11 @@ def test_a_lesson_has_its_parts(path):
     code = [source for _, source in cells(path, 'code')]
     assert any(re.search(r'\bassert\b', source) for source in code)
     assert path.stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_a_lesson_opens_in_colab(path):
+    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), 'run: python tests/badges.py'
 
 
 def test_nothing_is_defined_twice():
