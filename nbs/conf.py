@@ -1,4 +1,4 @@
-"""The notebooks as a site: `sphinx-build -W nbs _docs/site` shows what is stored in them, runs nothing, and asks no network."""
+"""The notebooks as a site: `sphinx-build -E -W nbs _docs/site` shows what is stored in them, runs nothing, and asks no network."""
 import html
 import json
 import re

@@ -1,4 +1,4 @@
-"""The playground where it is used: JupyterLab in a real Chromium. Screenshots are kept in `runs/screenshots`."""
+"""Lessons and the playground where they are used: JupyterLab in a real Chromium. Screenshots are kept in `runs/screenshots`."""
 import os
 import pathlib
 import secrets
@@ -39,7 +39,7 @@ def lab(tmp_path_factory):
             except OSError:
                 assert server.poll() is None, (folder / 'log').read_text()
                 time.sleep(.5)
-        yield lambda notebook: f'http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}'
+        yield lambda notebook: f'http://127.0.0.1:{port}/lab/workspaces/{notebook[:2]}/tree/{notebook}?token={token}'      # a workspace each: no tabs of the others
     finally:
         server.terminate()
         server.wait(20)
@@ -56,11 +56,6 @@ def run_all(page, address: str):
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').all_text_contents() == []
 
 
-def panel(page, label: str):
-    """The last panel on the page that has a control of this name."""
-    return page.locator('.jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .jupyter-widgets.widget-vbox').filter(has=page.get_by_text(label, exact=True)).last
-
-
 def changes(page, image, press):
     """The seconds until a picture changes after a press."""
     before, start = image.get_attribute('src'), time.perf_counter()
@@ -74,6 +69,20 @@ def changes(page, image, press):
 def shoot(page, name: str):
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f'{name}.png')
+
+
+def complaints(page) -> list[str]:
+    """What the browser's console shows as errors; JupyterLab asks for an icon that it does not have."""
+    return [error for error in page.errors if 'favicon' not in error]
+
+
+@pytest.mark.parametrize('name', ['00_show', '02_schedule'])
+def test_a_lesson_runs(page, lab, name):
+    run_all(page, lab(f'{name}.ipynb'))
+    assert page.locator('.jp-OutputArea-output img').count() >= 3
+    page.locator('.jp-OutputArea-output img').first.scroll_into_view_if_needed()
+    shoot(page, name)
+    assert complaints(page) == []
 
 
 def test_sliders_and_buttons(page, lab):
@@ -108,4 +117,4 @@ def test_sliders_and_buttons(page, lab):
     page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
     noising.scroll_into_view_if_needed()
     shoot(page, 'narrow')
-    assert [error for error in page.errors if 'favicon' not in error] == []
+    assert complaints(page) == []

@@ -31,7 +31,7 @@ def source(tmp_path_factory):
 
 
 def build(source):
-    """The README's command; pages that have not changed are not built again."""
+    """The README's command."""
     command = re.search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8')).group(1).split()
     return subprocess.run([sys.executable, '-m', 'sphinx', *command], cwd=source, capture_output=True, text=True)
 
