@@ -43,7 +43,7 @@ def read_notebook(name: str, text: str) -> str:
     """A notebook without hidden cells and directives, with its number in its title; the index with the list of pages."""
     notebook = json.loads(text)
     cells = [cell | {'source': ''.join(cell['source'])} for cell in notebook['cells']]
-    cells = [cell for cell in cells if not cell['source'].startswith('#| hide')]
+    cells = [cell for cell in cells if not re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M)]
     for cell in cells:
         if cell['cell_type'] == 'code':
             cell['source'] = re.sub(r'\A(#\|.*\n?)+', '', cell['source'])

@@ -11,8 +11,9 @@ import urllib.request
 
 import pytest
 
+from conftest import SHOTS
+
 ROOT = pathlib.Path(__file__).parents[1]
-SHOTS = ROOT / 'runs' / 'screenshots'
 
 
 @pytest.fixture(scope='module')
@@ -81,7 +82,6 @@ def test_a_lesson_runs(page, lab, name):
     run_all(page, lab(f'{name}.ipynb'))
     assert page.locator('.jp-OutputArea-output img').count() >= 3
     page.locator('.jp-OutputArea-output img').first.scroll_into_view_if_needed()
-    shoot(page, name)
     assert complaints(page) == []
 
 

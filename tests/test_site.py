@@ -12,9 +12,9 @@ from urllib.parse import unquote
 import pytest
 
 import ddpm_teach
+from conftest import SHOTS
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHOTS = ROOT / 'runs' / 'screenshots'
 NOTEBOOKS = sorted(path.stem for path in (ROOT / 'nbs').glob('*.ipynb'))
 MISSING = [name for name in ('sphinx', 'myst_nb', 'furo', 'mathjax') if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f'no {", ".join(MISSING)}: the site is built after pip install -e ".[docs]"')
@@ -85,7 +85,7 @@ def test_pictures_are_all_there_with_their_words(pages):
         for cell in json.loads((ROOT / 'nbs' / f'{name}.ipynb').read_text(encoding='utf-8'))['cells']:
             if cell['cell_type'] == 'markdown':
                 words += re.findall(r'!\[(.*?)\]\(', ''.join(cell['source']))
-            elif not ''.join(cell['source']).startswith('#| hide'):
+            elif not re.match(r'(#\|.*\n)*#\| hide$', ''.join(cell['source']), flags=re.M):
                 metadata = [output['metadata'] for output in cell['outputs'] if 'image/png' in output.get('data', {})]
                 words += [each.get('alt') or each['image/png']['alt'] for each in metadata]
         assert [img['alt'] for img in pages[f'{name}.html'].select('article img')] == words
