@@ -30,7 +30,7 @@ setup(
     package_data={'ddpm_teach': ['*.safetensors']},
     python_requires='>=' + cfg['min_python'],
     install_requires=lines('requirements'),
-    extras_require={extra: lines(f'{extra}_requirements') for extra in ('bench', 'course', 'dev', 'inception')},
+    extras_require={extra: lines(f'{extra}_requirements') for extra in ('bench', 'course', 'dev', 'docs', 'inception')},
     entry_points={'console_scripts': lines('console_scripts')},
     zip_safe=False,
 )

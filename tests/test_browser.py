@@ -1,4 +1,4 @@
-"""The playground where it is used: JupyterLab in a real Chromium. Screenshots are kept in `runs/screenshots`."""
+"""Lessons and the playground where they are used: JupyterLab in a real Chromium. Screenshots are kept in `runs/screenshots`."""
 import os
 import pathlib
 import secrets
@@ -11,11 +11,9 @@ import urllib.request
 
 import pytest
 
-CHROMIUM = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason='Chromium is missing: install it (Debian: apt-get install chromium)')
+from conftest import SHOTS
+
 ROOT = pathlib.Path(__file__).parents[1]
-SHOTS = ROOT / 'runs' / 'screenshots'
-QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 
 @pytest.fixture(scope='module')
@@ -42,24 +40,10 @@ def lab(tmp_path_factory):
             except OSError:
                 assert server.poll() is None, (folder / 'log').read_text()
                 time.sleep(.5)
-        yield lambda notebook: f'http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}'
+        yield lambda notebook: f'http://127.0.0.1:{port}/lab/workspaces/{notebook[:2]}/tree/{notebook}?token={token}'      # a workspace each: no tabs of the others
     finally:
         server.terminate()
         server.wait(20)
-
-
-@pytest.fixture
-def page(tmp_path):
-    """A page of a fresh headless Chromium; the errors that its console shows are kept in `page.errors`."""
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={'width': 1280, 'height': 900})
-        page.errors = []
-        page.on('console', lambda message: page.errors.append(message.text) if message.type == 'error' else None)
-        page.on('pageerror', lambda error: page.errors.append(str(error)))
-        yield page
-        browser.close()
 
 
 def run_all(page, address: str):
@@ -71,11 +55,6 @@ def run_all(page, address: str):
     busy = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].filter(p => p.textContent.includes('*')).length"
     page.wait_for_function(f'{busy} === 0', timeout=240_000)
     assert page.locator('[data-mime-type="application/vnd.jupyter.error"], [data-mime-type="application/vnd.jupyter.stderr"]').all_text_contents() == []
-
-
-def panel(page, label: str):
-    """The last panel on the page that has a control of this name."""
-    return page.locator('.jp-OutputArea-output > .widget-vbox, .jp-OutputArea-output .jupyter-widgets.widget-vbox').filter(has=page.get_by_text(label, exact=True)).last
 
 
 def changes(page, image, press):
@@ -91,6 +70,19 @@ def changes(page, image, press):
 def shoot(page, name: str):
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f'{name}.png')
+
+
+def complaints(page) -> list[str]:
+    """What the browser's console shows as errors; JupyterLab asks for an icon that it does not have."""
+    return [error for error in page.errors if 'favicon' not in error]
+
+
+@pytest.mark.parametrize('name', ['00_show', '02_schedule'])
+def test_a_lesson_runs(page, lab, name):
+    run_all(page, lab(f'{name}.ipynb'))
+    assert page.locator('.jp-OutputArea-output img').count() >= 3
+    page.locator('.jp-OutputArea-output img').first.scroll_into_view_if_needed()
+    assert complaints(page) == []
 
 
 def test_sliders_and_buttons(page, lab):
@@ -125,4 +117,4 @@ def test_sliders_and_buttons(page, lab):
     page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
     noising.scroll_into_view_if_needed()
     shoot(page, 'narrow')
-    assert [error for error in page.errors if 'favicon' not in error] == []
+    assert complaints(page) == []

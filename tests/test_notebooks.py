@@ -7,6 +7,8 @@ import re
 
 import pytest
 
+from badges import LESSONS, badge
+
 ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
 
@@ -59,6 +61,11 @@ def test_a_lesson_has_its_parts(path):
     assert path.stat().st_size < 1_000_000
 
 
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_a_lesson_opens_in_colab(path):
+    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), 'run: python tests/badges.py'
+
+
 def test_nothing_is_defined_twice():
     defined = collections.defaultdict(set)
     for path in NOTEBOOKS:
@@ -83,3 +90,17 @@ def test_imports_come_from_above(path):
     for _, source in cells(path, 'code'):
         for module in re.findall(r'^from ddpm_teach\.(\w+) import', source, flags=re.M):
             assert rooms[module] < path.name[:2], f'{path.name} imports {module}'
+
+
+def test_quarto_gets_the_code_and_runs_nothing(monkeypatch):
+    """nbdev would take exported cells out of the pages, and run those that import something without the cells above them."""
+    processors = pytest.importorskip('nbdev.processors', reason='nbdev is missing: pip install -e ".[dev]"')
+    from execnb.nbio import read_nb
+    monkeypatch.chdir(ROOT)
+    for path in NOTEBOOKS:
+        shown = read_nb(path)
+        processors.FilterDefaults()(shown)
+        kept = {cell.id for cell in shown.cells if cell.source}
+        for cell, source in cells(path, 'code'):
+            hidden = re.search(r'\A(#\|.*\n)*#\| hide$', source, flags=re.M) is not None      # a lone default_exp has to be hidden, too
+            assert (cell['id'] in kept) != hidden and not ('default_exp' in source and not hidden), source

@@ -45,6 +45,21 @@ def test_every_public_name_is_found():
         d.no_such_name
 
 
+def test_names_are_offered(tmp_path):
+    """By `dir`, and by the tab key of IPython and Jupyter, before any of them has been used."""
+    code = """
+import ddpm_teach
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+assert set(ddpm_teach.__all__) <= set(dir(ddpm_teach))
+shell = InteractiveShell(user_ns={'ddpm_teach': ddpm_teach})
+with provisionalcompleter():
+    print(*sorted({c.text for typed in ('ddpm_teach.dd', 'from ddpm_teach import sa') for c in shell.Completer.completions(typed, len(typed))}))
+"""
+    offered = run(code, IPYTHONDIR=str(tmp_path)).split()
+    assert {'ddim', 'ddpm_loss', 'sample', 'save', 'save_grid'} <= set(offered)
+
+
 def test_modules_use_neither_nbdev_nor_fastcore():
     for path in (ROOT / 'ddpm_teach').glob('*.py'):
         for node in ast.walk(ast.parse(path.read_text())):

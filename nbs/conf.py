@@ -1,0 +1,83 @@
+"""The notebooks as a site: `sphinx-build -E -W nbs _docs/site` shows what is stored in them, runs nothing, and asks no network."""
+import html
+import json
+import re
+from configparser import ConfigParser
+from importlib import resources
+from pathlib import Path
+
+import ddpm_teach
+
+HERE = Path(__file__).parent
+settings = ConfigParser(delimiters=['='])
+settings.read(HERE.parent / 'settings.ini', encoding='utf-8')
+project, author, release, copyright = (settings['DEFAULT'][key] for key in ('title', 'author', 'version', 'copyright'))
+
+extensions = ['myst_nb', 'sphinx.ext.autodoc']
+exclude_patterns = ['runs', 'results', '.ipynb_checkpoints', '_proc']
+nb_execution_mode = 'off'
+nb_merge_streams = True
+nb_ipywidgets_js = {}                           # no widgets are stored, so no scripts for them
+myst_enable_extensions = ['dollarmath']
+mathjax_path = 'tex-svg-full.js'                # one file with its glyphs in it, which may be opened from a disk
+html_theme, html_title = 'furo', project
+html_static_path = ['styles.css', str(resources.files('mathjax') / 'static/mathjax/es5' / mathjax_path)]
+html_css_files = ['styles.css']
+html_copy_source = False
+html_show_search_summary = False                # it would fetch pages, which browsers refuse to a page from a disk
+autodoc_preserve_defaults = True
+autodoc_typehints_format = 'short'
+default_role, smartquotes = 'code', False     # quotation marks stay as they are typed: many of them are code
+
+
+def described(output: dict) -> dict:
+    """A stored picture as HTML that keeps its alternative text, which myst-nb would drop."""
+    for kind in [kind for kind in output.get('data', {}) if kind.startswith('image/')]:
+        alt = output['metadata'].get('alt') or output['metadata'][kind]['alt']
+        png = ''.join(output['data'][kind]).replace('\n', '')
+        output['data'] = {'text/html': f'<img alt="{html.escape(alt)}" src="data:{kind};base64,{png}">'}
+    return output
+
+
+def read_notebook(name: str, text: str) -> str:
+    """A notebook without hidden cells and directives, with its number in its title; the index with the list of pages."""
+    notebook = json.loads(text)
+    cells = [cell | {'source': ''.join(cell['source'])} for cell in notebook['cells']]
+    cells = [cell for cell in cells if not re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M)]
+    for cell in cells:
+        if cell['cell_type'] == 'code':
+            cell['source'] = re.sub(r'\A(#\|.*\n?)+', '', cell['source'])
+            cell['outputs'] = [described(output) for output in cell['outputs']]
+    if name == 'index':
+        pages = '```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\napi\n```'
+        cells.append({'cell_type': 'markdown', 'id': 'pages', 'metadata': {}, 'source': pages})
+    else:
+        cells[0]['source'] = re.sub(r'\A# ', f'# {name[:2]} ', cells[0]['source'])
+    return json.dumps(notebook | {'cells': [cell for cell in cells if cell['source']]})
+
+
+def list_names() -> str:
+    """The public names, module by module."""
+    lines = []
+    for module, names in ddpm_teach._MODULES.items():
+        home, = HERE.glob(f'[0-9][0-9]_{module}.ipynb')
+        lines += [module, '-' * len(module), '', f'Derived and checked in :doc:`{home.stem}`.', '']
+        for name in names.split():
+            kind = 'class' if isinstance(getattr(ddpm_teach, name), type) else 'function'
+            lines += [f'.. auto{kind}:: ddpm_teach.{name}'] + ['   :members:'] * (kind == 'class') + ['']
+    return '\n'.join(lines)
+
+
+def read_page(app, name: str, source: list[str]):
+    source[0] = source[0] + list_names() if name == 'api' else read_notebook(name, source[0])
+
+
+def read_docstring(app, what, name, obj, options, lines: list[str]):
+    """Docstrings are plain text with code in backticks, and keep their lines, as `help` shows them."""
+    escape = lambda match: f'`{match[1]}`' if match[1] else '\\' + match[2]
+    lines[:] = ['| ' + re.sub(r'(`[^`]+`)|([`*_|\\])', escape, line) for line in lines] + ['']
+
+
+def setup(app):
+    app.connect('source-read', read_page)
+    app.connect('autodoc-process-docstring', read_docstring)
