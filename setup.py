@@ -1,8 +1,10 @@
 """Everything the package says of itself is read from settings.ini."""
+import shutil
 from configparser import ConfigParser
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
@@ -11,6 +13,18 @@ cfg = config['DEFAULT']
 
 def lines(key: str) -> list[str]:
     return [line for line in cfg[key].splitlines() if line]
+
+
+class WithNotebooks(build_py):
+    """Puts the notebooks and what they read into the wheel, for `copy_exercises`; an editable install finds them in the clone."""
+
+    def run(self):
+        super().run()
+        for pattern in () if self.editable_mode else ('*.ipynb', '*.py', '*.css', 'images/*', 'results/*', 'results/paper/*'):
+            for path in filter(Path.is_file, Path('nbs').glob(pattern)):
+                target = Path(self.build_lib, 'ddpm_teach', path)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 setup(
@@ -32,5 +46,6 @@ setup(
     install_requires=lines('requirements'),
     extras_require={extra: lines(f'{extra}_requirements') for extra in ('bench', 'course', 'dev', 'docs', 'inception')},
     entry_points={'console_scripts': lines('console_scripts')},
+    cmdclass={'build_py': WithNotebooks},
     zip_safe=False,
 )

@@ -19,6 +19,7 @@ _MODULES = {
     'fast_sampling': 'angle_steps ddim dpm_solver even_steps log_snr_steps quadratic_steps',
     'paper': 'results run_experiment',
     'playground': 'denoising noising schedules',
+    'exercises': 'copy_exercises',
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_HOME)

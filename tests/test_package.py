@@ -151,7 +151,7 @@ def test_every_export_works_without_a_notebook(tmp_path):
         **{name: lambda name=name: getattr(d, name)(schedule, 100, 7) for name in ('angle_steps', 'even_steps', 'log_snr_steps', 'quadratic_steps')},
         noising=lambda: d.noising(x0[0]), schedules=d.schedules, denoising=lambda: d.denoising(model, 2),
         results=lambda: d.results(tmp_path), run_experiment=lambda: d.run_experiment('one', d.cosine_schedule(2), epochs=1, data=d.characters(300, progress=False), samples=40, out=tmp_path, progress=False),
-        pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False),
+        copy_exercises=lambda: d.copy_exercises(tmp_path / 'exercises'), pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False),
         Estimate=lambda: d.Estimate(1., 0., 2.), bits_per_dim=lambda: d.bits_per_dim(model, data.images[:2], per_t=2), features=lambda: points,
         evaluate=lambda: d.evaluate(data.images[:40], data, data), frechet_distance=lambda: d.frechet_distance(points, points),
         kernel_distance=lambda: d.kernel_distance(points, points), read_labels=lambda: labels, nearest=lambda: d.nearest(x0, data.images),
