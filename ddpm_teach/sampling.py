@@ -87,11 +87,11 @@ def gaussian(m: float, s: float, schedule: Schedule, shift: int = 0) -> DDPM:
 
 def affine(model: DDPM, t: int, sampler: Callable = ancestral, **options) -> tuple[float, float, float]:
     "(a, b, c) of the sampler's step from t to t - 1, which is a x + b + c z."
-    def out(x, z):
-        step = sampler(model, torch.tensor([[x]]).double(), draw=lambda: torch.tensor([[z]]).double(), start=t, clip=False, **options)
-        next(step)
-        return next(step).x.item()
-    return out(1., 0.) - out(0., 0.), out(0., 0.), out(0., 1.) - out(0., 0.)
+    x, z = torch.tensor([[[0.], [1.], [0.]], [[0.], [0.], [1.]]]).double()
+    steps = sampler(model, x, draw=lambda: z, start=t, clip=False, **options)
+    next(steps)
+    b, a_and_b, c_and_b = next(steps).x.flatten().tolist()
+    return a_and_b - b, b, c_and_b - b
 
 
 def law(model: DDPM, start: tuple[float, float] = (0., 1.), **options) -> list[tuple[float, float]]:
@@ -109,7 +109,7 @@ def error_a(model: DDPM, variance: str = 'beta', **options) -> float:
     return max(abs(var - 1) for _, var in got[1:-1]) + abs(got[0][1] - (1 - model.schedule.beta[1].item()))
 
 
-def error_b(model: DDPM, m: float = .5, variance: str = 'posterior_var', **options) -> float:
+def error_b(model: DDPM, variance: str = 'posterior_var', m: float = .5, **options) -> float:
     "Case (b), the model being that of N(m, 0): how far means and variances are from those of q(x_t), from which x_T starts."
     abar = model.schedule.abar.tolist()
     got = law(model, start=(abar[-1]**.5 * m, 1 - abar[-1]), variance=variance, **options)
