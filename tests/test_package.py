@@ -67,6 +67,16 @@ def test_modules_use_neither_nbdev_nor_fastcore():
             assert not any(name.split('.')[0] in ('nbdev', 'fastcore', 'execnb') for name in names), path
 
 
+def test_modules_define_the_names_they_use():
+    """A function that leans on a global of its notebook works there, and fails for whoever imports it."""
+    import builtins
+    from mutants import names
+    for name in d._MODULES:
+        module = importlib.import_module(f'ddpm_teach.{name}')
+        used, _ = names(pathlib.Path(module.__file__).read_text(encoding='utf-8'))
+        assert used - set(vars(builtins)) == set(), name
+
+
 def test_sampling_is_light_and_offline():
     code = """
 import socket, sys
