@@ -100,7 +100,7 @@ def save(model: DDPM,                # with a `UNet` as its network
     return Path(path)
 
 # %% ../nbs/06_training.ipynb #ad8654da
-_FLOATS, _LONGEST_HEADER = {'F16', 'BF16', 'F32', 'F64'}, 2**22        # bytes; that of the model that ships has 16,000
+_FLOATS, _LONGEST_HEADER = {'F16', 'BF16', 'F32', 'F64'}, 2**21        # bytes; that of the model that ships has 16,000
 
 
 def _compare(found: dict[str, tuple[str, list[int]]], expected: dict[str, Tensor]):
@@ -113,19 +113,35 @@ def _compare(found: dict[str, tuple[str, list[int]]], expected: dict[str, Tensor
         if shape != list(like.shape) or (kind in _FLOATS) != like.is_floating_point() or kind not in _FLOATS | {'I64'}:
             raise ValueError(f'tensor {name!r} is {kind} of shape {shape}, it should be {like.dtype} of shape {list(like.shape)}')
 
+# %% ../nbs/06_training.ipynb #df3097e0
+def _header(path: Path) -> tuple[dict[str, tuple[str, list[int]]], dict]:
+    "Of a safetensors file: type and shape of each tensor, and what the file says of itself. Raises ValueError."
+    with path.open('rb') as file:
+        if (length := int.from_bytes(file.read(8), 'little')) > _LONGEST_HEADER:
+            raise ValueError(f'it is no safetensors file: its header would have {length} bytes')
+        text = file.read(length)
+    try:
+        header = json.loads(text)
+        about = {key: json.loads(value) for key, value in header.pop('__metadata__', {}).items()}
+        end = max((int(entry['data_offsets'][1]) for entry in header.values()), default=0)
+        found = {name: (str(entry['dtype']), [int(n) for n in entry['shape']]) for name, entry in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        raise ValueError(f'its header cannot be read ({str(error)[:80]}), so it is cut short or no safetensors file') from None
+    if 8 + length + end != path.stat().st_size:
+        raise ValueError(f'it has {path.stat().st_size} bytes and should have {8 + length + end}')
+    return found, about
 
+# %% ../nbs/06_training.ipynb #7549e329
 def _read(path: Path, expect: Callable[[dict, dict], dict[str, Tensor]]) -> tuple[dict[str, Tensor], dict]:
     "What `_write` wrote. `expect` says, from the file's words and its header, which tensors it should have; no number is read before."
     from safetensors import safe_open
-    with path.open('rb') as file:
-        if (length := int.from_bytes(file.read(8), 'little')) > _LONGEST_HEADER:
-            raise ValueError(f'it is no whole safetensors file: its header would have {length} bytes')
+    found, about = _header(path)
+    _compare(found, expect(about, found))
     with safe_open(path, 'pt') as file:
-        about = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-        parts = {name: file.get_slice(name) for name in file.keys()}
-        found = {name: (part.get_dtype(), list(part.get_shape())) for name, part in parts.items()}
-        _compare(found, expect(about, found))
-        return {name: file.get_tensor(name).clone() for name in found}, about           # copies: the file may be replaced later
+        parts = {name: file.get_tensor(name) for name in file.keys()}
+        if {name: list(part.shape) for name, part in parts.items()} != {name: shape for name, (_, shape) in found.items()}:
+            raise ValueError('its header says two things at once')
+        return {name: part.clone() for name, part in parts.items()}, about           # copies: the file may be replaced later
 
 # %% ../nbs/06_training.ipynb #6d9e6692
 def _is_sane(value, default) -> bool:
@@ -244,7 +260,7 @@ def _tensors_of_checkpoint(about: dict, found: dict, model: DDPM, ema: AveragedM
     return _fields(model, ema, optimiser) | {'losses': torch.empty(steps, dtype=torch.float64, device='meta')} | {
         f'optimiser.{i}.{name}': value for i, state in enumerate(memory) for name, value in state.items()}
 
-
+# %% ../nbs/06_training.ipynb #75a4bcfb
 def _load_checkpoint(path: Path, model: DDPM, ema: AveragedModel, optimiser, settings: dict) -> tuple[list[float], dict]:
     "Put a training back to where a checkpoint was made. Raises ValueError, with nothing changed, for a file that is not one of this training."
     with _one_error('train', path, 'give the same settings, another folder for `out`, or resume=False to begin anew'):
@@ -444,7 +460,7 @@ def only_one(folder: Path):
             raise ValueError(f'out: another run is writing to {str(folder)!r}; wait until it has ended, or give another folder') from None
         yield
 
-
+# %% ../nbs/06_training.ipynb #46757a88
 def _alone_in_out(train: Callable) -> Callable:
     "The same function, which has its folder `out` to itself."
     @wraps(train)
