@@ -1,4 +1,4 @@
-"""A browser for the tests that need one."""
+"""A browser for the tests that need one; long tests only with --slow."""
 import pathlib
 import shutil
 
@@ -25,3 +25,18 @@ def page(request):
         SHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SHOTS / f'{request.node.name}.png')               # also after a failure
         browser.close()
+
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the long tests too')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: takes minutes; run with --slow')
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption('--slow'):
+        for item in items:
+            if 'slow' in item.keywords:
+                item.add_marker(pytest.mark.skip(reason='long: run with --slow'))
