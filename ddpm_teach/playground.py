@@ -74,8 +74,9 @@ def _described(control: type, description: str, words: str, **options) -> widget
     return control(description=description, tooltip=words, style={'description_width': '6em'}, layout={'width': '24em', 'max_width': '100%'}, **options)
 
 # %% ../nbs/11_playground.ipynb #4ad07f65
-def _made(kind: str, T: int, **ends: float) -> tuple[Schedule | None, str]:
-    "A schedule and what it warns of; None, and why, if it cannot be made. `ends` are first and last beta, of linear ones."
+def _made(kind: str, T: int, start: float = 1e-4, end: float = .02) -> tuple[Schedule | None, str]:
+    "A schedule and what it warns of; None, and why, if it cannot be made."
+    ends = dict(start=start, end=end) if kind.startswith('linear') else {}
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         try:
@@ -163,7 +164,7 @@ def schedules() -> widgets.VBox:
 
     def show():
         start.disabled = end.disabled = not kind.value.startswith('linear')
-        schedule, words = _made(kind.value, T.value, **({} if start.disabled else dict(start=start.value, end=end.value)))
+        schedule, words = _made(kind.value, T.value, start.value, end.value)
         warning.value = f'<b style="color: #a02030">{escape(words)}</b>' if words else ''
         if schedule is None:
             plots.value, numbers.value = '', 'no schedule'
