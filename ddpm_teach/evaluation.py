@@ -351,7 +351,7 @@ def by_step(model: DDPM, images: Tensor, terms: Callable = vlb_terms, per_t: int
         _check_images('images', images)
     else:
         _check_numbers('images', images)
-        _check_range('images', images, most=1.001)
+        _check_range('images', images, most=1.001 if terms is vlb_terms else math.inf)         # its decoder is one of bytes
     _check_whole('per_t', per_t)
     rng, T = generator(seed), model.schedule.T
     draw = draw or (lambda x0: torch.from_numpy(rng.standard_normal(tuple(x0.shape), dtype='float32')).to(x0))
@@ -373,7 +373,7 @@ class Bits(NamedTuple):
 def bits_per_dim(model: DDPM, images: Tensor, per_t: int = 4, terms: Callable = vlb_terms, seed: int = 0, draw: Callable | None = None) -> Bits:
     """How many bits the model needs at most for each colour of each pixel (Ho et al. 2020, section 3.3). Asks the network T * per_t times.
 
-    model: a `DDPM`.   images: bytes, or numbers in [-1, 1] that were bytes, (n, C, H, W).   per_t: pictures for each t, 2 or more: the interval comes from differences.
+    model: a `DDPM`.   images: bytes, or numbers in [-1, 1] that were bytes, (n, C, H, W); in any range with `terms` of its own.   per_t: pictures for each t, 2 or more: the interval comes from differences.
     terms: as in `by_step`; bind its options with functools.partial.   seed: 0 or more.   draw: as in `by_step`.
     Returns bits per dimension, 0 or more, with a 95% interval, and its parts. Raises TypeError or ValueError for arguments that do not fit."""
     _check_whole('per_t', per_t, 2)

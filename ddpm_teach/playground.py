@@ -73,6 +73,17 @@ def _described(control: type, description: str, words: str, **options) -> widget
     "A control with a short label and a sentence that says what it does."
     return control(description=description, tooltip=words, style={'description_width': '6em'}, layout={'width': '24em', 'max_width': '100%'}, **options)
 
+# %% ../nbs/11_playground.ipynb #4ad07f65
+def _made(kind: str, T: int, start: float = 1e-4, end: float = .02) -> tuple[Schedule | None, str]:
+    "A schedule and what it warns of; None, and why, if it cannot be made."
+    ends = dict(start=start, end=end) if kind.startswith('linear') else {}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        try:
+            return KINDS[kind](T, **ends), ' '.join(str(w.message) for w in said)
+        except ValueError as error:
+            return None, str(error)
+
 # %% ../nbs/11_playground.ipynb #ef98e82e
 def _histogram_and_curve(T: int) -> Callable[[Tensor, Schedule, int, str], str]:
     "A function that draws the histogram of a picture, and the curve of abar with a dot at t."
@@ -122,16 +133,6 @@ noising.__doc__ = """A slider for t and a choice of schedule: the noised picture
     Returns the panel. Raises TypeError or ValueError for what cannot be a picture, or a number out of its range."""
 
 # %% ../nbs/11_playground.ipynb #f747fbc4
-def _made(kind: str, T: int, **ends: float) -> tuple[Schedule | None, str]:
-    "A schedule and what it warns of; None, and why, if it cannot be made. `ends` are first and last beta, of linear ones."
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter('always')
-        try:
-            return KINDS[kind](T, **ends), ' '.join(str(w.message) for w in said)
-        except ValueError as error:
-            return None, str(error)
-
-
 def _prior_gap(schedule: Schedule, square: float = .5) -> float:
     "KL of q(x_T given x_0) from pure noise, in nats for each number, for pictures of this mean square."
     abar = schedule.abar[-1]
@@ -163,7 +164,7 @@ def schedules() -> widgets.VBox:
 
     def show():
         start.disabled = end.disabled = not kind.value.startswith('linear')
-        schedule, words = _made(kind.value, T.value, **({} if start.disabled else dict(start=start.value, end=end.value)))
+        schedule, words = _made(kind.value, T.value, start.value, end.value)
         warning.value = f'<b style="color: #a02030">{escape(words)}</b>' if words else ''
         if schedule is None:
             plots.value, numbers.value = '', 'no schedule'
