@@ -126,17 +126,15 @@ def values(error: AssertionError) -> str:
 
 def trial(change: tuple[str, str] | None, checks: list[str], limit: int = 120, together: bool = False, stop: bool = False) -> list[tuple[str, str | None, float]]:
     """For each of `checks`: its name, what it says (None: all is well), and its seconds. In a fresh process only.
-    `together`: those of one notebook in one go, up to the first that fails. `stop`: end there."""
+    `together`: the first alone, the others of one notebook in one go, up to the first that fails. `stop`: all of one notebook in one go, and end at the first that fails."""
     os.environ.update(IN_TEST='1', MPLBACKEND='Agg')
     os.chdir(ROOT / 'nbs')
     sys.path[:0] = [str(ROOT), str(ROOT / 'nbs'), str(ROOT / 'tests')]
     import torch
     torch.set_num_threads(1)
-    jobs = {c: [c] for c in checks}
-    if together:
-        jobs = {}
-        for c in checks:
-            jobs.setdefault(c.split('#')[0], []).append(c)
+    jobs = {c: [c] for c in (checks if not together else [] if stop else checks[:1])}
+    for c in checks[len(jobs):]:
+        jobs.setdefault(c.split('#')[0], []).append(c)
     found = []
     signal.signal(signal.SIGPROF, _too_long)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
