@@ -107,19 +107,23 @@ def run_test(test: str):
 
 
 def values(error: AssertionError) -> str:
-    """The assertion that failed, and the numbers that it compared."""
+    """The assertion that failed, and in brackets the numbers that it compared."""
     trace, line = error.__traceback__, None
     while trace:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == error.where else line
         trace = trace.tb_next
     for node in ast.walk(ast.parse(error.source)):
-        if isinstance(node, ast.Assert) and node.lineno == line:
+        if isinstance(node, ast.Assert) and node.lineno <= line <= node.end_lineno:
+            value = lambda part: eval(compile(ast.Expression(part), '', 'eval'), error.space)
             numbers = []
-            for part in [n for n in ast.walk(node.test) if isinstance(n, ast.Compare)]:
+            for part in ast.walk(node.test):
                 with contextlib.suppress(Exception):
-                    for side in [part.left, *part.comparators]:
-                        if not isinstance(side, ast.Constant):
-                            numbers.append(f'{float(eval(compile(ast.Expression(side), "", "eval"), error.space)):.2g}')
+                    if isinstance(part, ast.Compare):
+                        sides = [side for side in [part.left, *part.comparators] if not isinstance(side, ast.Constant)]
+                        numbers += [f'{float(value(side)):.2g}' for side in sides]
+                    elif isinstance(part, ast.Call) and ast.unparse(part.func) in ('torch.allclose', 'torch.equal'):
+                        one, other = (value(side) for side in part.args[:2])
+                        numbers.append(f'off by {float((one.double() - other.double()).abs().max()):.2g}')
             return ast.unparse(node.test) + (f'   [{", ".join(numbers)}]' if numbers else '')
     return str(error) or 'an assertion'
 
