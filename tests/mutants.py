@@ -107,36 +107,38 @@ def run_test(test: str):
 
 
 def values(error: AssertionError) -> str:
-    """The assertion that failed, and the numbers that it compared."""
+    """The assertion that failed, and in brackets the numbers that it compared."""
     trace, line = error.__traceback__, None
     while trace:
         line = trace.tb_lineno if trace.tb_frame.f_code.co_filename == error.where else line
         trace = trace.tb_next
     for node in ast.walk(ast.parse(error.source)):
-        if isinstance(node, ast.Assert) and node.lineno == line:
+        if isinstance(node, ast.Assert) and node.lineno <= line <= node.end_lineno:
+            value = lambda part: eval(compile(ast.Expression(part), '', 'eval'), error.space)
             numbers = []
-            for part in [n for n in ast.walk(node.test) if isinstance(n, ast.Compare)]:
+            for part in ast.walk(node.test):
                 with contextlib.suppress(Exception):
-                    for side in [part.left, *part.comparators]:
-                        if not isinstance(side, ast.Constant):
-                            numbers.append(f'{float(eval(compile(ast.Expression(side), "", "eval"), error.space)):.2g}')
+                    if isinstance(part, ast.Compare):
+                        sides = [side for side in [part.left, *part.comparators] if not isinstance(side, ast.Constant)]
+                        numbers += [f'{float(value(side)):.2g}' for side in sides]
+                    elif isinstance(part, ast.Call) and ast.unparse(part.func) in ('torch.allclose', 'torch.equal'):
+                        one, other = (value(side) for side in part.args[:2])
+                        numbers.append(f'off by {float((one.double() - other.double()).abs().max()):.2g}')
             return ast.unparse(node.test) + (f'   [{", ".join(numbers)}]' if numbers else '')
     return str(error) or 'an assertion'
 
 
 def trial(change: tuple[str, str] | None, checks: list[str], limit: int = 120, together: bool = False, stop: bool = False) -> list[tuple[str, str | None, float]]:
     """For each of `checks`: its name, what it says (None: all is well), and its seconds. In a fresh process only.
-    `together`: those of one notebook in one go, up to the first that fails. `stop`: end there."""
+    `together`: the first alone, the others of one notebook in one go, up to the first that fails. `stop`: all of one notebook in one go, and end at the first that fails."""
     os.environ.update(IN_TEST='1', MPLBACKEND='Agg')
     os.chdir(ROOT / 'nbs')
     sys.path[:0] = [str(ROOT), str(ROOT / 'nbs'), str(ROOT / 'tests')]
     import torch
     torch.set_num_threads(1)
-    jobs = {c: [c] for c in checks}
-    if together:
-        jobs = {}
-        for c in checks:
-            jobs.setdefault(c.split('#')[0], []).append(c)
+    jobs = {c: [c] for c in (checks if not together else [] if stop else checks[:1])}
+    for c in checks[len(jobs):]:
+        jobs.setdefault(c.split('#')[0], []).append(c)
     found = []
     signal.signal(signal.SIGPROF, _too_long)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
