@@ -8,7 +8,8 @@ __all__ = ['learning_rate', 'ema_decay', 'averaged', 'pick_device', 'bf16_is_fas
 
 # %% ../nbs/06_training.ipynb #e091e1a8
 import ctypes, json, math, os, platform, time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from .data import NOISE, Pictures, batches, generator
+from .data import NOISE, Pictures, batches, generator, pictures
 from .objective import DDPM, ddpm_loss, like_v
 from .schedule import Schedule
 from .unet import UNet
@@ -286,6 +287,51 @@ def _refuse(model: DDPM, weight: Callable | None, batch: int, count: int):
     if batch % count:
         raise ValueError(f'train: a batch has {batch} pictures, it should be a multiple of the {count} processes')
 
+# %% ../nbs/06_training.ipynb #a55f9df7
+def _bytes_for(model: DDPM, data) -> Tensor:
+    "The pictures of `data` as bytes (n, C, H, W), if the network takes their shape."
+    images, wanted = pictures(data), getattr(model.network, 'shape', None)
+    if wanted is not None and tuple(images.shape[1:]) != tuple(wanted):
+        raise ValueError(f'train: data has pictures of shape {tuple(images.shape[1:])}, the network takes {tuple(wanted)}; '
+                         f'give pictures(data, size={wanted[-1]}, channels={wanted[0]}), or another network')
+    return images
+
+# %% ../nbs/06_training.ipynb #8bbc3d1d
+@contextmanager
+def _tracked(one_step: Callable, log_with, out: Path | None, settings: dict) -> Iterator[Callable]:
+    "`one_step`, which also hands loss, learning rate and pictures per second to Accelerate's trackers; they are closed at the end, also of an interrupted training."
+    if log_with is None:
+        yield one_step
+        return
+    accelerator = _accelerator(log_with, out)
+    accelerator.init_trackers('ddpm_teach', {name: value if isinstance(value, (bool, int, float, str)) else json.dumps(value) for name, value in settings.items()})
+
+    def step_and_log(x0: Tensor, step: int, lr: float) -> float:
+        start = time.perf_counter()
+        loss = one_step(x0, step, lr)
+        accelerator.log({'loss': loss, 'learning rate': lr, 'pictures per second': len(x0) / (time.perf_counter() - start)}, step=step)
+        return loss
+    try:
+        yield step_and_log
+    finally:
+        for tracker in accelerator.trackers:                # not `end_training`, which would also part the processes
+            tracker.finish()
+
+# %% ../nbs/06_training.ipynb #6b45cafc
+def _accelerator(log_with, out: Path | None):
+    "Accelerate with these trackers, all of them."
+    from accelerate import Accelerator
+    try:
+        accelerator = Accelerator(log_with=log_with, project_dir=out)
+        missing = len(log_with if isinstance(log_with, (list, tuple)) else [log_with]) - len(accelerator.log_with)
+    except ValueError as error:
+        missing = error
+    if missing:
+        raise ValueError(f'train: log_with is {log_with!r} and out {None if out is None else str(out)!r}, but Accelerate cannot use that '
+                         f'({missing if isinstance(missing, ValueError) else "its package is not installed"}); it should be a name such as '
+                         "'tensorboard', which must be installed and writes into `out`, or a GeneralTracker")
+    return accelerator
+
 # %% ../nbs/06_training.ipynb #103de366
 class Trained(NamedTuple):
     "What `train` returns."
@@ -293,11 +339,11 @@ class Trained(NamedTuple):
     losses: list[float]    # one for each step
 
 # %% ../nbs/06_training.ipynb #ad6471dc
-def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Callable = F.mse_loss, weight: Callable | None = like_v, lr: float = 2e-3,
+def train(model: DDPM, data: Pictures | Tensor | Sequence, epochs: int = 20, *, loss: Callable = F.mse_loss, weight: Callable | None = like_v, lr: float = 2e-3,
           batch_size: int = 64, seed: int = 0, flip: bool = True, out: str | Path | None = None, resume: bool = True,
           on_epoch: Callable[[int, DDPM, list[float]], None] | None = None, device: str | torch.device | None = None,
-          bf16: bool | None = None, progress: bool = True) -> Trained:
-    images, out, here = getattr(data, 'images', data), None if out is None else Path(out), processes()
+          bf16: bool | None = None, progress: bool = True, log_with=None) -> Trained:
+    images, out, here = _bytes_for(model, data), None if out is None else Path(out), processes()
     _refuse(model, weight, min(batch_size, len(images)), here.num_processes)
     device = pick_device(device) if here.num_processes == 1 else here.device
     keep_memory()
@@ -308,11 +354,12 @@ def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Calla
     if (bf16 := before if bf16 is None else bf16) is None:
         bf16 = _of_main(bf16_is_faster(model, torch.zeros(batch_size, *images.shape[1:], device=device)))
     one_step, start, first = partial(_one_step, parallel, ema, optimiser, loss, weight, bf16, seed, out), time.perf_counter(), len(losses)
-    for epoch in _run(one_step, images, epochs, losses, settings, progress):
-        if out is not None and here.is_main_process:
-            _keep(out, model, ema, optimiser, losses, settings, bf16, (len(losses) - first) * batch_size / (time.perf_counter() - start))
-        if on_epoch is not None and here.is_main_process:
-            on_epoch(epoch, ema.module.eval(), losses)
+    with _tracked(one_step, log_with, out, settings) as one_step:
+        for epoch in _run(one_step, images, epochs, losses, settings, progress):
+            if out is not None and here.is_main_process:
+                _keep(out, model, ema, optimiser, losses, settings, bf16, (len(losses) - first) * batch_size / (time.perf_counter() - start))
+            if on_epoch is not None and here.is_main_process:
+                on_epoch(epoch, ema.module.eval(), losses)
     _copy_from_main(ema.module)
     if out is not None and here.is_main_process:
         save(ema.module, out / 'model.safetensors', half=True)
@@ -321,10 +368,11 @@ def train(model: DDPM, data: Pictures | Tensor, epochs: int = 20, *, loss: Calla
 # %% ../nbs/06_training.ipynb #e3daad7e
 train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and return it with averaged weights.
 
-    data: `Pictures`, or bytes (n, C, H, W).   epochs: how often to see each picture; 12,000 give 187 steps of 64.
+    data: `Pictures`, bytes (n, C, H, W), or what `pictures` of notebook 01 takes: a dataset of `datasets` or torchvision, a list of images.   epochs: how often to see each picture; 12,000 give 187 steps of 64.
     loss: `F.mse_loss` (L2), `F.l1_loss` (the paper's choice), `F.huber_loss`.   weight: of each t; `like_v` is for 'x0' and 'v'; None, the simple loss of Ho et al., or `min_snr` for 'eps'.
     lr: the highest learning rate.   seed: of order, mirrors, t and noise.   flip: mirror half of the pictures.
     out: a folder for checkpoint.safetensors and log.json, written after each epoch, and model.safetensors.   resume: go on from its checkpoint, with the same `epochs`.
     on_epoch: called with the epoch, the averaged model and the losses.   bf16: by default what a timed step says.
     device: of one process, by default the best there is.   Several processes: `accelerate launch` or `torchrun`; `batch_size` is that of all together, `out` a folder that all can read.
-    Raises FloatingPointError when the loss is not finite, ValueError when settings do not fit the checkpoint."""
+    log_with: trackers, as `accelerate.Accelerator(log_with=...)` takes them, such as 'tensorboard', which writes into `out`: loss, learning rate and pictures per second of each step.
+    Raises FloatingPointError when the loss is not finite, ValueError when settings do not fit the checkpoint, or `data` not the network."""

@@ -18,7 +18,7 @@ def cells(path, kind):
 
 def test_there_are_notebooks():
     numbers = {p.name[:2] for p in NOTEBOOKS}
-    assert {'00', '01', '02', '03', '04', '05', '06', '07', '08', '09', '10', '11', '12', '15', 'in'} <= numbers
+    assert {'00', '01', '02', '03', '04', '05', '06', '07', '08', '09', '10', '11', '12', '13', '15', 'in'} <= numbers
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
