@@ -8,7 +8,7 @@ from importlib import import_module as _import_module
 
 _MODULES = {
     'show': 'animate figure image_grid load_grid plot_curves save_grid show_chain show_figure show_images to_float to_pil to_uint8',
-    'data': 'Pictures batches characters image_folder',
+    'data': 'Pictures batches characters image_folder pictures',
     'schedule': 'Schedule cosine_schedule linear_schedule sigmoid_schedule',
     'forward': 'Mixture eps_from_x0 posterior q_sample q_step v_from_x0 x0_from_eps x0_from_v',
     'objective': 'DDPM ddpm_loss like_v min_snr prior_kl vlb_terms',
@@ -19,6 +19,7 @@ _MODULES = {
     'fast_sampling': 'angle_steps ddim dpm_solver even_steps log_snr_steps quadratic_steps',
     'paper': 'results run_experiment',
     'playground': 'denoising noising schedules',
+    'published': 'diffusers_sampler from_diffusers to_diffusers',
     'exercises': 'copy_exercises',
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
