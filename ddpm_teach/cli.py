@@ -6,7 +6,7 @@
 __all__ = ['SCHEDULES', 'LOSSES', 'main']
 
 # %% ../nbs/15_command_line.ipynb #5c6fd6d5
-import argparse, sys, time
+import argparse, shlex, sys, time
 from importlib import metadata
 from pathlib import Path
 
@@ -56,6 +56,11 @@ def _add_paper(commands):
     repeat.add_argument('--samples', type=_count, default=500, help='how many pictures to judge in each way (500)')
     repeat.add_argument('--out', type=Path, default=Path('runs/paper'), help='a folder for results, pictures and checkpoints (runs/paper)')
 
+
+def _add_exercises(commands):
+    copies = commands.add_parser('exercises', help='write the notebooks without their solutions into a folder')
+    copies.add_argument('folder', type=Path, metavar='DIR', help='a new or empty folder')
+
 # %% ../nbs/15_command_line.ipynb #9e9758d2
 def _parser() -> argparse.ArgumentParser:
     "The commands and their options."
@@ -76,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument('--out', type=Path, default=Path('runs/train'), help='a folder for checkpoint, log and model (runs/train)')
     learn.add_argument('--seed', type=_seed, default=0)
     _add_paper(commands)
+    _add_exercises(commands)
     return parser
 
 # %% ../nbs/15_command_line.ipynb #fe11714f
@@ -114,6 +120,12 @@ def _paper(args: argparse.Namespace):
         print(f'{way:12}', ', '.join(f'{measure} {cell[measure][0]:.3g}' for measure in ('kernel', 'doubt', 'grain', 'brightness')))
     print(f'{args.out / name}.json: the measures; {args.out / name}.webp: pictures')
 
+
+def _exercises(args: argparse.Namespace):
+    from ddpm_teach.exercises import copy_exercises                # notebook 16 comes after this one
+    copies = len([*copy_exercises(args.folder).glob('*.ipynb')])
+    print(f'{args.folder}: {copies} notebooks without solutions. Begin:\n    jupyter lab {shlex.quote(str(args.folder))}')
+
 # %% ../nbs/15_command_line.ipynb #4e7a59c5
 def main(arguments: list[str] | None = None):
     "The program. arguments: by default those typed in the terminal. Prints its results; ends by SystemExit with status 2 for a mistake of the user, 130 when interrupted."
@@ -122,7 +134,7 @@ def main(arguments: list[str] | None = None):
         arguments = ['sample', *arguments]
     args = _parser().parse_args(arguments)
     try:
-        {'sample': _sample, 'train': _train, 'paper': _paper}[args.command](args)
+        {'sample': _sample, 'train': _train, 'paper': _paper, 'exercises': _exercises}[args.command](args)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f'ddpm_teach: {error}', file=sys.stderr)
         sys.exit(2)

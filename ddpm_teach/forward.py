@@ -118,10 +118,11 @@ def posterior(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> tuple[Te
     Returns the mean, like `x0`, and the variance, (B, 1, ...), 0 at t = 1.
     Raises TypeError for bytes; ValueError for shapes, devices or steps that do not fit. A nan stays a nan."""
     _check(t, schedule, xt=xt, x0=x0)
-    beta, alpha, abar = (schedule.at(name, t, like=xt) for name in ('beta', 'alpha', 'abar'))
-    before = schedule.at('abar', t - 1, like=xt)
-    mean = before.sqrt() * beta / (1 - abar) * x0 + alpha.sqrt() * (1 - before) / (1 - abar) * xt
-    return mean, schedule.at('posterior_var', t, like=xt)
+    now = t.cpu()
+    beta, alpha, abar, before = schedule.beta[now], schedule.alpha[now], schedule.abar[now], schedule.abar[now - 1]   # float64: near t = 0, 1 - abar
+    k0, kt = before.sqrt() * beta / (1 - abar), alpha.sqrt() * (1 - before) / (1 - abar)                             # would lose its digits in float32
+    k0, kt = (k.to(xt.dtype).to(xt.device).reshape(-1, *[1] * (xt.ndim - 1)) for k in (k0, kt))
+    return k0 * x0 + kt * xt, schedule.at('posterior_var', t, like=xt)
 
 # %% ../nbs/03_forward.ipynb #01a4377e
 def eps_from_x0(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:

@@ -21,7 +21,7 @@ from .forward import q_sample
 from .objective import DDPM
 from .sampling import ancestral, image_noise, sample
 from .schedule import Schedule
-from .show import load_grid, save_grid, to_float
+from .show import load_grid, remove_unfinished, save_grid, to_float, write_whole
 from .training import several, train
 from .unet import UNet
 
@@ -76,10 +76,14 @@ WAYS = {'with noise': ancestral, 'no noise': partial(ancestral, noise=False), 'n
         'raw weights': ancestral, 'no x_t': partial(ancestral, keep_x=False)}     # how each trained network is asked to draw
 
 
+def _file_of(way: str) -> str:
+    return f'{way.replace(" ", "-")}.webp'
+
+
 def _drawn(way: str, raw: DDPM, averaged: DDPM, n: int, folder: Path, bf16: bool, progress: bool) -> Tensor:
-    "Pictures drawn in one of `WAYS`, as bytes; kept in `folder`, and read from there the next time."
-    path = folder / f'{way.replace(" ", "-")}.webp'
-    if not path.exists():
+    "Pictures drawn in one of `WAYS`, as bytes; kept in `folder`, and read from there the next time, unless the network has been trained since."
+    path = folder / _file_of(way)
+    if not path.exists() or path.stat().st_mtime < (folder / 'checkpoint.safetensors').stat().st_mtime:      # none, or of a training before
         model = raw if way == 'raw weights' else averaged
         device = next(model.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):         # as it was trained
@@ -104,15 +108,14 @@ def _every_seventh(data: Pictures) -> tuple[Pictures, Pictures]:
 
 
 def _write_json(path: Path, value: dict) -> dict:
-    unfinished = path.with_name(path.name + '.part')
-    unfinished.write_text(json.dumps(value, indent=1) + '\n')
-    unfinished.replace(path)
+    write_whole(path, (json.dumps(value, indent=1) + '\n').encode())
     return value
 
 # %% ../nbs/10_paper.ipynb #81043502
 def _draw_and_judge(raw: DDPM, averaged: DDPM, samples: int, data: Pictures, held_out: Pictures, folder: Path, bf16: bool, progress: bool) -> tuple[dict, Tensor]:
     "The measures of every way of drawing, and 24 pictures of each."
     cells, some = {}, []
+    remove_unfinished(*(folder / _file_of(way) for way in WAYS), *(folder.parent / (folder.name + end) for end in ('.webp', '.json')))
     for way in WAYS:
         images = _drawn(way, raw, averaged, min(samples, 64) if way == 'no x_t' else samples, folder, bf16, progress)
         cells[way] = {measure: list(e) for measure, e in _judged(images, data, held_out).items()}
@@ -150,5 +153,12 @@ def run_experiment(name: str, schedule: Schedule, *, loss: Callable = F.l1_loss,
 
 # %% ../nbs/10_paper.ipynb #26f19aa7
 def results(folder: str | Path = 'results/paper') -> dict[str, dict]:
-    "What `run_experiment` has written. folder: the one given to it as `out`. Returns name: what was measured; nothing for a folder without results."
-    return {path.stem: json.loads(path.read_text()) for path in sorted(Path(folder).glob('*.json'))}
+    """What `run_experiment` has written. folder: the one given to it as `out`. Returns name: what was measured; nothing for a folder without results.
+
+    Raises ValueError for a file that it cannot have written."""
+    found = {}
+    for path in sorted(Path(folder).glob('*.json')):
+        try: found[path.stem] = json.loads(path.read_text(encoding='utf-8'))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'results: {str(path)!r} is no file of results ({error}); remove it, or run the experiment again') from None
+    return found
