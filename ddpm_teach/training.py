@@ -468,13 +468,12 @@ def train(model: DDPM, data: Pictures | Tensor | Sequence, epochs: int = 20, *, 
     _refuse(model, weight, min(batch_size, len(images)), here.num_processes)
     device = pick_device(device) if here.num_processes == 1 else here.device
     keep_memory()
-    parallel = _parallel(model.to(device).train())
-    ema, optimiser = averaged(model), torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .99), weight_decay=.01, fused=True)
+    ema, optimiser = averaged(model.to(device).train()), torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .99), weight_decay=.01, fused=True)
     settings = _of_model(model) | dict(pictures=len(images), epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, flip=flip, loss=_name(loss), weight=_name(weight))
     losses, before = _resume(out if resume else None, model, ema, optimiser, settings)
     if (bf16 := before if bf16 is None else bf16) is None:
         bf16 = _of_main(bf16_is_faster(model, torch.zeros(batch_size, *images.shape[1:], device=device)))
-    one_step, start, first = partial(_one_step, parallel, ema, optimiser, loss, weight, bf16, seed, out), time.perf_counter(), len(losses)
+    one_step, start, first = partial(_one_step, _parallel(model), ema, optimiser, loss, weight, bf16, seed, out), time.perf_counter(), len(losses)
     with _tracked(one_step, log_with, out, settings) as one_step:
         for epoch in _run(one_step, images, epochs, losses, settings, progress):
             if out is not None and here.is_main_process:
