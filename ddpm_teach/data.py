@@ -446,14 +446,11 @@ def _refuse_data(data, size: int | None):
                          'of a stream, take as many as you want: list(itertools.islice(data, 10_000))')
 
 # %% ../nbs/01_data.ipynb #5ee18c23
-def pictures(data,                                       # `Pictures`; a tensor (n, C, H, W); or a dataset or list of pictures
-             size: int | None = None,                    # scale and cut to squares of this height and width; None: they have one size already
-             channels: int | None = None,                # 1 or 3; None: 1 if all pictures have one channel, else 3
-             floats: tuple[float, float] | None = None,  # what floats run between, such as (0, 1) or (-1, 1); None: see there
-             progress: bool = True,                      # show a bar while reading
-             ) -> Tensor:                                # (n, channels, H, W), bytes
-    """The pictures of any dataset as bytes, as `train` uses them.
+def pictures(data, size: int | None = None, channels: int | None = None, floats: tuple[float, float] | None = None, progress: bool = True) -> Tensor:
+    """The pictures of any dataset as bytes, as `train` uses them. Returns uint8, (n, channels, H, W).
 
+    data: `Pictures`, a tensor (n, C, H, W), a dataset or a list.   size: scale and cut to squares of this many pixels; None: as they are.   channels: 1 or 3; None: as they come.
+    floats: the range of floats, such as (0, 1) or (-1, 1); None: see below.   progress: show a bar while reading.
     An item is a Pillow image, a tensor (C, H, W) or (H, W) of bytes or floats, an array of bytes (H, W, C), a tuple with one of these in front, or a dictionary with one among its values:
     so a dataset of torchvision, of Hugging Face's `datasets`, or a list. Each item is read once, so random transforms of a dataset are frozen. Without `floats`, floats are read only if they are
     bytes / 255 or bytes / 127.5 - 1. Raises ValueError for sizes that differ, floats that could be either, and what is no picture: which, what it was and what to do."""

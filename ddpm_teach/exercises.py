@@ -35,7 +35,10 @@ RIGHT, NOT_YET = 'Right.', 'Not attempted yet.'
 
 @dataclass
 class Exercise:
-    "A question, its answer, and the answers that people give instead. Called with a function, it says what is wrong with it."
+    """A question, its answer, and the answers that people give instead. Called with a function, it says what is wrong with it.
+
+    about: what the function is given and should return.   cases: the arguments of each call.   right: an answer.
+    mistakes: what to say, and the wrong answer that deserves it.   statistics: of a random result, the value and the standard error of all that counts."""
     about: str                          # what the function is given and should return
     cases: list[tuple]                  # the arguments of each call
     right: Callable                     # an answer
@@ -259,7 +262,7 @@ check_clean = Exercise(
         'Only the picture was scaled up; the noise must be taken away before.': lambda xt, eps, abar: xt / abar.sqrt() - (1 - abar).sqrt() * eps})
 
 # %% ../nbs/16_exercises.ipynb #14ad57f6
-def _each(schedule: Schedule, name: str, t: Tensor) -> Tensor:
+def _of_each(schedule: Schedule, name: str, t: Tensor) -> Tensor:
     "An array of a schedule at each t of a batch of (B, C, H, W)."
     return getattr(schedule, name)[t].reshape(-1, 1, 1, 1)
 
@@ -275,11 +278,11 @@ check_noised_batch = Exercise(
     right=lambda x0, t, schedule, eps: q_sample(x0, t, schedule, eps),
     mistakes={
         'One t was used for the whole batch; every picture has its own.': lambda x0, t, schedule, eps: q_sample(x0, t[:1].expand(len(t)), schedule, eps),
-        'abar without the root: the picture has the factor sqrt(abar).': lambda x0, t, schedule, eps: _each(schedule, 'abar', t) * x0 + (1 - _each(schedule, 'abar', t)).sqrt() * eps,
-        '1 - abar is a variance; the noise has the factor sqrt(1 - abar).': lambda x0, t, schedule, eps: _each(schedule, 'abar', t).sqrt() * x0 + (1 - _each(schedule, 'abar', t)) * eps,
-        'Both roots are missing.': lambda x0, t, schedule, eps: _each(schedule, 'abar', t) * x0 + (1 - _each(schedule, 'abar', t)) * eps,
-        'alpha instead of abar: that is one step, from t - 1 to t, not the jump.': lambda x0, t, schedule, eps: _each(schedule, 'alpha', t).sqrt() * x0 + _each(schedule, 'beta', t).sqrt() * eps,
-        'One step too early: abar[0] is 1 and belongs to t = 0, so the index is t, not t - 1.': lambda x0, t, schedule, eps: _each(schedule, 'abar', t - 1).sqrt() * x0 + (1 - _each(schedule, 'abar', t - 1)).sqrt() * eps})
+        'abar without the root: the picture has the factor sqrt(abar).': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t) * x0 + (1 - _of_each(schedule, 'abar', t)).sqrt() * eps,
+        '1 - abar is a variance; the noise has the factor sqrt(1 - abar).': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t).sqrt() * x0 + (1 - _of_each(schedule, 'abar', t)) * eps,
+        'Both roots are missing.': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t) * x0 + (1 - _of_each(schedule, 'abar', t)) * eps,
+        'alpha instead of abar: that is one step, from t - 1 to t, not the jump.': lambda x0, t, schedule, eps: _of_each(schedule, 'alpha', t).sqrt() * x0 + _of_each(schedule, 'beta', t).sqrt() * eps,
+        'One step too early: abar[0] is 1 and belongs to t = 0, so the index is t, not t - 1.': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t - 1).sqrt() * x0 + (1 - _of_each(schedule, 'abar', t - 1)).sqrt() * eps})
 
 # %% ../nbs/16_exercises.ipynb #60b93c21
 def _merge(a, var_a, b, var_b) -> tuple:

@@ -38,9 +38,10 @@ _PARTS = {ResBlock: dict(norm1='norm1', conv1='conv1', time='time_emb_proj', nor
 _ENDS = {'time.0': 'time_embedding.linear_1', 'time.2': 'time_embedding.linear_2', 'first': 'conv_in', 'last.0': 'conv_norm_out', 'last.2': 'conv_out'}
 
 
-def their_names(network: UNet,          # any; its weights are not looked at
-                ) -> dict[str, list[str]]:  # name in our `state_dict`: the names in that of `UNet2DModel`, to be put on top of each other
-    "Which weights of diffusers' `UNet2DModel` are which of ours."
+def their_names(network: UNet) -> dict[str, list[str]]:
+    """Which weights of diffusers' `UNet2DModel` are which of ours. network: any; its weights are not looked at.
+
+    Returns for each name in our `state_dict` the names in that of `UNet2DModel`, to be put on top of each other."""
     parts = {ours: [theirs] for ours, theirs in _ENDS.items()}
     for ours, theirs, layer in _places(network):
         parts |= {f'{ours}.{a}': [f'{theirs}.{b}' for b in bs.split()] for a, bs in _PARTS[type(layer)].items()}
@@ -201,12 +202,11 @@ def _weights_file(folder: Path) -> Path:
     return file
 
 # %% ../nbs/13_published.ipynb #77099f9c
-def from_diffusers(path: str | Path,                          # the folder of a `DDPMPipeline`: a `UNet2DModel` and a `DDPMScheduler`
-                   device: str | torch.device | None = None,  # by default the best there is
-                   ) -> DDPM:                                 # with a `UNet` as its network, ready for sampling
+def from_diffusers(path: str | Path, device: str | torch.device | None = None) -> DDPM:
     """Read a network that diffusers wrote, or a published one that was downloaded (Ho et al. 2020: `google/ddpm-cifar10-32`), into our own U-Net.
 
-    The model takes pictures (B, C, H, W) in [-1, 1] and steps 1..T, like any other. Weights in half precision become float32.
+    path: the folder of a `DDPMPipeline`, a `UNet2DModel` and a `DDPMScheduler`.   device: by default the best there is. Returns a model ready for sampling.
+    It takes pictures (B, C, H, W) in [-1, 1] and steps 1..T, like any other. Weights in half precision become float32.
     How to draw from it as its folder asks for is `diffusers_sampler`. Reads JSON and safetensors, never a pickle, and needs neither diffusers nor a network.
     Raises FileNotFoundError if there is no such folder, ValueError if it is no such pipeline, has its weights only as .bin, or asks for what our `UNet` does not do."""
     from safetensors import SafetensorError
@@ -224,10 +224,10 @@ def from_diffusers(path: str | Path,                          # the folder of a 
     return model.to(pick_device(device)).eval()
 
 # %% ../nbs/13_published.ipynb #c43d40e0
-def diffusers_sampler(path: str | Path,   # the folder of a `DDPMPipeline`
-                      ) -> Callable:      # (model, x_T, draw=...) -> steps, for `sample(..., sampler=...)`
+def diffusers_sampler(path: str | Path) -> Callable:
     """`ancestral` with the variance and clipping that the folder's scheduler asks for (Ho et al. 2020, section 3.2).
 
+    path: the folder of a `DDPMPipeline`. Returns a function (model, x_T, draw=...) -> steps, for `sample(..., sampler=...)`.
     `fixed_small` and `fixed_small_log` are the posterior's variance, `fixed_large` is beta. Raises FileNotFoundError if there is no such folder, ValueError for other variances,
     for dynamic thresholding, and for clipping to another range than [-1, 1]."""
     place, config = _part(path, 'scheduler', 'scheduler_config.json', 'DDPMScheduler')
@@ -240,14 +240,10 @@ def diffusers_sampler(path: str | Path,   # the folder of a `DDPMPipeline`
     return partial(ancestral, variance=known[kind], clip=config.get('clip_sample', True))
 
 # %% ../nbs/13_published.ipynb #7f4d342f
-def to_diffusers(model: DDPM,                         # with a `UNet(patch=1)` as its network
-                 path: str | Path,                    # a folder that does not exist yet, or is empty
-                 *,
-                 variance: str = 'posterior_var',     # or 'beta': sigma_t^2 of the pipeline's steps, as in `ancestral`
-                 clip: bool = True,                   # whether the pipeline keeps x0_hat in [-1, 1]
-                 ) -> Path:                           # the folder
-    """Write a model as the folder of a diffusers `DDPMPipeline`, whole or not at all.
+def to_diffusers(model: DDPM, path: str | Path, *, variance: str = 'posterior_var', clip: bool = True) -> Path:
+    """Write a model as the folder of a diffusers `DDPMPipeline`, whole or not at all. Returns the path.
 
+    model: with a `UNet(patch=1)`.   path: a folder that is not there yet, or is empty.   variance: 'posterior_var' or 'beta', sigma_t^2 as in `ancestral`.   clip: keep x0_hat in [-1, 1].
     Then `pipeline = DDPMPipeline.from_pretrained(path)`, offline, and `pipeline(num_inference_steps=T)` with the T of the schedule draws as `ancestral` does; diffusers' own
     default is 1,000 steps, which it refuses for a smaller T. Needs no diffusers. The weights are written as they are, in float32.
     Raises FileExistsError if there is something at `path`, ValueError for a network that `UNet2DModel` cannot express, such as one with patch=2."""

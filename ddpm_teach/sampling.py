@@ -93,7 +93,9 @@ def _step_back(model: DDPM, x: Tensor, t: Tensor, keep_x: bool, clip: bool) -> t
 
 # %% ../nbs/07_sampling.ipynb #ad68a4ec
 def gaussian(m: float, s: float, schedule: Schedule, shift: int = 0) -> DDPM:
-    "The ideal model for data N(m, s^2), in float64; `shift` gives it the wrong step on purpose."
+    """The ideal model for data N(m, s^2), in float64: the exact eps. m: mean.   s: standard deviation, 0 or more.   schedule: of the noise.
+
+    shift: gives it the step t + shift on purpose. Returns a DDPM that predicts eps, for x of shape (B, 1)."""
     world = Mixture(torch.tensor([[m]], dtype=torch.float64), torch.tensor([s], dtype=torch.float64), torch.ones(1).double())
     def eps(x, i):
         t = (i + 1 + shift).clamp(max=schedule.T)
@@ -102,7 +104,9 @@ def gaussian(m: float, s: float, schedule: Schedule, shift: int = 0) -> DDPM:
 
 
 def affine(model: DDPM, t: int, sampler: Callable = ancestral, **options) -> tuple[float, float, float]:
-    "(a, b, c) of the sampler's step from t to t - 1, which is a x + b + c z."
+    """One step of a sampler as a map. model: such as `gaussian`.   t: where the step starts, 1..T.   sampler: to be probed.   options: passed on to it.
+
+    Returns (a, b, c): the step from t to t - 1 is a x + b + c z."""
     x, z = torch.tensor([[[0.], [1.], [0.]], [[0.], [0.], [1.]]]).double()
     steps = sampler(model, x, draw=lambda: z, start=t, clip=False, **options)
     next(steps)
@@ -111,7 +115,9 @@ def affine(model: DDPM, t: int, sampler: Callable = ancestral, **options) -> tup
 
 
 def law(model: DDPM, start: tuple[float, float] = (0., 1.), **options) -> list[tuple[float, float]]:
-    "Mean and variance of x_0, ..., x_T, exactly, if those of x_T are `start`."
+    """The exact laws along a chain. model: such as `gaussian`.   start: mean and variance of x_T.   options: passed on to `affine`.
+
+    Returns mean and variance of x_0, ..., x_T, in this order."""
     laws = [start]
     for t in range(model.schedule.T, 0, -1):
         a, b, c = affine(model, t, **options)
@@ -120,13 +126,17 @@ def law(model: DDPM, start: tuple[float, float] = (0., 1.), **options) -> list[t
 
 # %% ../nbs/07_sampling.ipynb #5e1c7a90
 def error_a(model: DDPM, variance: str = 'beta', **options) -> float:
-    "Case (a), the model being that of N(m, 1): how far the variances are from 1, and the last from 1 - beta_1."
+    """Case (a). model: that of N(m, 1).   variance: as in `ancestral`.   options: passed on to `law`.
+
+    Returns how far the variances are from 1, and the last from 1 - beta_1."""
     got = law(model, variance=variance, **options)
     return max(abs(var - 1) for _, var in got[1:-1]) + abs(got[0][1] - (1 - model.schedule.beta[1].item()))
 
 
 def error_b(model: DDPM, variance: str = 'posterior_var', m: float = .5, **options) -> float:
-    "Case (b), the model being that of N(m, 0): how far means and variances are from those of q(x_t), from which x_T starts."
+    """Case (b). model: that of N(m, 0).   variance: as in `ancestral`.   m: the constant.   options: passed on to `law`.
+
+    Returns how far means and variances are from those of q(x_t), from which x_T starts."""
     abar = model.schedule.abar.tolist()
     got = law(model, start=(abar[-1]**.5 * m, 1 - abar[-1]), variance=variance, **options)
     return max(max(abs(mean - abar[t]**.5 * m), abs(var - (1 - abar[t]))) for t, (mean, var) in enumerate(got))

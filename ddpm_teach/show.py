@@ -140,7 +140,9 @@ def image_grid(images: Tensor, cols: int | None = None, gap: int = 2) -> Tensor:
 
 # %% ../nbs/00_show.ipynb #2d136a11
 def write_whole(path: Path, data: bytes) -> Path:
-    "Write a file whole or not at all. Raises OSError, and then what was there before is as it was."
+    """Write a file whole or not at all. path: its name, in a folder that exists.   data: its bytes. Returns the path.
+
+    Raises OSError, and then what was there before is as it was."""
     unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         with unfinished.open('wb') as file:
@@ -157,7 +159,7 @@ def write_whole(path: Path, data: bytes) -> Path:
 
 
 def remove_unfinished(*paths: Path):
-    "Remove what stopped programs left of these files. For places where nobody else is writing."
+    "Remove what stopped programs left of files. paths: the files. For places where nobody else is writing."
     for path in paths:
         for left in path.parent.glob(glob.escape(path.name) + '*.part'):
             left.unlink(missing_ok=True)

