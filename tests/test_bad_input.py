@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +14,10 @@ from hypothesis import given, settings, strategies as st
 
 import ddpm_teach as d
 
-warnings.filterwarnings('ignore', message='after all')                    # short schedules leave signal
+pytestmark = pytest.mark.filterwarnings('ignore:after all')               # short schedules leave signal
 few = settings(derandomize=True, deadline=None, max_examples=12, database=None)
-FOLDER = pathlib.Path(tempfile.mkdtemp())
+_KEPT = tempfile.TemporaryDirectory()                                     # until this process ends
+FOLDER = pathlib.Path(_KEPT.name)
 T = 20
 SCHEDULE = d.cosine_schedule(T)
 MODEL = d.DDPM(d.UNet(channels=(8, 16), groups=4), SCHEDULE)
