@@ -165,7 +165,7 @@ def _empty_network(config: dict, tensors: int) -> UNet:
     for name, value in config.items():
         if not _is_sane(value, arguments[name].default):
             raise ValueError(f'its network has {name} = {str(value)[:40]}, UNet has {arguments[name].default} by default')
-    if not 1 <= whole['blocks'] * len(whole['channels']) <= tensors:
+    if not 1 <= whole['blocks'] * len(whole['channels']) <= tensors / 20:
         raise ValueError(f'its network has {len(whole["channels"])} levels of {whole["blocks"]} blocks, but the file has {tensors} tensors')
     try:
         with torch.device('meta'): return UNet(**config)
