@@ -228,7 +228,7 @@ def test_results_and_grids_of_strangers(tmp_path):
         results(tmp_path)
     grid = save_grid(torch.rand(4, 3, 32, 32), tmp_path / 'grid.png', cols=2, zoom=1)
     assert load_grid(grid, 4, 2).shape == (4, 3, 32, 32)
-    with pytest.raises(ValueError, match='grid.png.*which is not 9 pictures'):
+    with pytest.raises(ValueError, match='grid.png.*which is not n = 9 pictures'):
         load_grid(grid, 9, 3)
     grid.write_bytes(grid.read_bytes()[:3000])
     with pytest.raises(ValueError, match='grid.png.*write it again'):
