@@ -41,7 +41,7 @@ def quadratic_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
 # %% ../nbs/09_fast_sampling.ipynb #f37fa462
 def _nearest_to_even(clock: Tensor, start: int, steps: int) -> list[int]:
     "Equal steps of a clock, which is given for t = 1..start, down to t = 1, then 0."
-    wanted = torch.linspace(clock[-1], clock[0], steps, dtype=torch.float64)
+    wanted = torch.linspace(clock[-1], clock[0], max(steps, 0), dtype=torch.float64)      # too few are refused below
     nearest = 1 + (clock[None] - wanted[:, None]).abs().argmin(1)
     return _descending(torch.cat([nearest.double(), torch.zeros(1).double()]), start, steps)
 
