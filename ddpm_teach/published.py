@@ -207,7 +207,7 @@ def from_diffusers(path: str | Path, device: str | torch.device | None = None) -
 
     path: the folder of a `DDPMPipeline`, a `UNet2DModel` and a `DDPMScheduler`.   device: by default the best there is. Returns a model ready for sampling.
     It takes pictures (B, C, H, W) in [-1, 1] and steps 1..T, like any other. Weights in half precision become float32.
-    How to draw from it as its folder asks for is `diffusers_sampler`. Reads JSON and safetensors, never a pickle, and needs neither diffusers nor a network.
+    How to draw from it as its folder asks for is `diffusers_sampler`. Reads JSON and safetensors, nothing that runs, and needs neither diffusers nor a network.
     Raises FileNotFoundError if there is no such folder, ValueError if it is no such pipeline, has its weights only as .bin, or asks for what our `UNet` does not do."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file

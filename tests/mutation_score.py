@@ -35,8 +35,8 @@ def changes(module: str) -> list[dict]:
 
 
 def suite(checks: list[str], module: str) -> list[str]:
-    """The checks of the module's own notebook and of those after it (those before it do not know it), and a comparison with another library last."""
-    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_fast_sampling.py'] * (module == 'fast_sampling')
+    """The checks of the module's own notebook and of those after it (those before it do not know it), then what is refused, and for the fast samplers a comparison with another library."""
+    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_refusals.py'] + ['tests/test_fast_sampling.py'] * (module == 'fast_sampling')
 
 
 def main(sample: int | None, processes: int, limit: int, modules: list[str]):

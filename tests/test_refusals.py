@@ -1,0 +1,56 @@
+"""What the functions of the mathematics refuse, and what they must not: the first and the last value that is allowed."""
+import pytest
+import torch
+
+import ddpm_teach as d
+
+SCHEDULE = d.cosine_schedule(10)
+X = torch.zeros(2, 1, 4, 4)
+MODEL = d.DDPM(torch.nn.Identity(), SCHEDULE)
+
+
+@pytest.mark.parametrize('t', [[0, 1], [1, 11], [1.5, 2.], [1], [1, 2, 3], [[1], [2]]])
+def test_steps_that_are_refused(t):
+    for call in (lambda t: d.q_step(X, t, SCHEDULE, X), lambda t: d.q_sample(X, t, SCHEDULE, X), lambda t: d.posterior(X, X, t, SCHEDULE)):
+        with pytest.raises(ValueError, match='whole numbers from 1 to 10, one for each of the 2 pictures'):
+            call(torch.tensor(t))
+
+
+def test_steps_that_are_allowed():
+    assert d.q_sample(X, torch.tensor([1, 10]), SCHEDULE, X).shape == d.q_step(X, torch.tensor([10, 1]), SCHEDULE, X).shape == X.shape
+
+
+def test_noise_of_another_shape():
+    with pytest.raises(ValueError, match='should be the same'):
+        d.q_sample(X, torch.tensor([1, 2]), SCHEDULE, X[:, :, :2])
+
+
+def test_predictions():
+    with pytest.raises(ValueError, match="'noise', it should be"):
+        d.DDPM(None, SCHEDULE, 'noise')
+    assert d.DDPM(None, SCHEDULE).predicts == 'x0'
+
+
+@pytest.mark.parametrize('counts', [dict(n=0), dict(n=1, batch_size=0), dict(n=-1)])
+def test_no_pictures(counts):
+    with pytest.raises(ValueError, match='should be 1 or more'):
+        d.sample(model=MODEL, **counts)
+
+
+def test_interpolation():
+    with pytest.raises(ValueError, match='from 1 to 10'):
+        d.interpolate(X[0], X[0], 0, model=MODEL)
+    with pytest.raises(ValueError, match='from 1 to 10'):
+        d.interpolate(X[0], X[0], 11, model=MODEL)
+    model = d.DDPM(lambda x, i: 0 * x, SCHEDULE)
+    assert len(d.interpolate(X[0], X[0], 1, model=model)) == len(d.interpolate(X[0], X[0], 10, model=model)) == 8
+
+
+@pytest.mark.parametrize('sampler', [d.ddim, d.dpm_solver])
+def test_fast_samplers(sampler):
+    model = d.DDPM(lambda x, i: 0 * x, SCHEDULE)
+    for wrong in (dict(eta=-.1), dict(eta=1.1), dict(steps=0), dict(steps=-1)):
+        with pytest.raises(ValueError, match='should be from'):
+            list(sampler(model, X, **wrong))
+    for right in (dict(eta=0.), dict(eta=1.), dict(steps=1), dict(steps=10), dict(steps=99), dict(start=1)):
+        assert list(sampler(model, X, **right))[-1].t == 0
