@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .data import Pictures, generator
 from .objective import DDPM, prior_kl, vlb_terms
-from .sampling import _check_model
+from .objective import _check_model
 from .show import _check_finite, _check_images, _check_kind, _check_numbers, _check_range, _check_whole, to_float, to_uint8
 
 # %% ../nbs/08_evaluation.ipynb #e300d1ac

@@ -59,6 +59,11 @@ class DDPM(nn.Module):
             raise ValueError(f'the network returned shape {tuple(prediction.shape)}, it should be that of its input, {tuple(x.shape)}')
         return prediction
 
+# %% ../nbs/04_objective.ipynb #3b90c1d7
+def _check_model(model: DDPM):
+    if not isinstance(model, DDPM):
+        raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM: a network, its schedule and what it predicts')
+
 # %% ../nbs/04_objective.ipynb #5ef8a013
 def _x0_hat(self, x: Tensor, t: Tensor, clip: bool = False) -> Tensor:
     """What the model believes the clean pictures to be.

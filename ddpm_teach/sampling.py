@@ -19,10 +19,10 @@ from torch import Tensor
 
 from .data import generator
 from .forward import Mixture, eps_from_x0, posterior, q_sample
-from .objective import DDPM
+from .objective import DDPM, _check_model
 from .schedule import Schedule, _check_array
 from .show import _check_alike, _check_finite, _check_images, _check_numbers, _check_whole
-from .training import _of_main, keep_memory, load, processes, several
+from .training import _of_main, keep_memory, load, pick_device, processes, several
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
 class Step(NamedTuple):
@@ -52,11 +52,6 @@ def _check_start(model: DDPM, x: Tensor, start: int | None) -> int:
     _check_numbers('x', x)
     _check_finite('x', x)
     return model.schedule.T if start is None else _check_whole('start', start, 1, model.schedule.T)
-
-
-def _check_model(model: DDPM):
-    if not isinstance(model, DDPM):
-        raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM: a network, its schedule and what it predicts')
 
 # %% ../nbs/07_sampling.ipynb #64c2f9ab
 def ancestral(model: DDPM, x: Tensor, *, draw: Callable[[], Tensor] | None = None, start: int | None = None, noise: bool = True,
@@ -170,7 +165,7 @@ def sample(n: int = 16, model: DDPM | None = None, *, sampler: Callable | None =
     model = pretrained() if model is None else model
     _check_network(model)
     if device is not None:
-        model = model.to(_usable(device))
+        model = model.to(pick_device(device))
     keep_memory()
     seed = _of_main(int(np.random.SeedSequence().entropy)) if seed is None else _check_whole('seed', seed, 0)
     here = _share(n)
@@ -183,16 +178,6 @@ def _check_network(model: DDPM):
     _check_model(model)
     if not hasattr(model.network, 'shape'):
         raise TypeError(f'model has the network {type(model.network).__name__} without a `shape`, it should have one: that of a picture, (C, H, W)')
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    "The device, if it is here. `meta` is not: it would throw the weights away."
-    try:
-        found = torch.device(device)
-        torch.zeros(1, device=found).item()
-        return found
-    except (RuntimeError, AssertionError, NotImplementedError) as error:            # what PyTorch raises for devices that it does not know or have
-        raise ValueError(f"device is {str(device)!r}, which cannot be used here ({str(error).splitlines()[0]:.90}); it should be 'cpu', or 'cuda' or 'mps' where there is one") from None
 
 # %% ../nbs/07_sampling.ipynb #1471400a
 def _fast() -> Callable:

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
 from .data import DROPOUT, NOISE, Pictures, batches, generator, pictures
-from .objective import DDPM, TO_X0, ddpm_loss, like_v
+from .objective import DDPM, TO_X0, _check_model, ddpm_loss, like_v
 from .schedule import Schedule
-from .show import remove_unfinished, write_whole
+from .show import _check_whole, remove_unfinished, write_whole
 from .unet import UNet
 
 # %% ../nbs/06_training.ipynb #abda42a5
@@ -52,10 +52,20 @@ def averaged(model: nn.Module) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=_ema_update)
 
 # %% ../nbs/06_training.ipynb #db73fd2a
+def _usable(device: str | torch.device) -> torch.device:
+    "The device, if it is here. `meta` is not: it would throw the weights away."
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()
+        return found
+    except (RuntimeError, AssertionError, NotImplementedError) as error:            # what PyTorch raises for devices that it does not know or have
+        raise ValueError(f"device is {str(device)!r}, which cannot be used here ({str(error).splitlines()[0]:.90}); it should be 'cpu', or 'cuda' or 'mps' where there is one") from None
+
+
 def pick_device(device: str | torch.device | None = None) -> torch.device:
-    "Where to compute. device: what was asked for, or None. Returns that device, else CUDA, else Apple's MPS, else the CPU."
+    "Where to compute. device: what was asked for, or None. Returns that device, else CUDA, else Apple's MPS, else the CPU. Raises ValueError for one that is not here."
     if device is not None:
-        return torch.device(device)
+        return _usable(device)
     if torch.cuda.is_available():
         return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
@@ -91,11 +101,10 @@ def _write(tensors: dict[str, Tensor], path: Path, about: dict):
     write_whole(path, as_bytes(tensors, {key: json.dumps(value) for key, value in about.items()}))
 
 # %% ../nbs/06_training.ipynb #3022ac23
-def save(model: DDPM,                # with a `UNet` as its network
-         path: str | Path,           # a file name ending in .safetensors
-         half: bool = False,         # store the weights in half precision
-         ) -> Path:
-    "Write a model to one file, whole or not at all. Raises OSError if it cannot be written; what was there before is then as it was."
+def save(model: DDPM, path: str | Path, half: bool = False) -> Path:
+    """Write a model to one file, whole or not at all. model: with a `UNet` as its network.   path: a file name ending in .safetensors.   half: store 16 bits a weight.
+
+    Returns the path. Raises OSError if it cannot be written; what was there before is then as it was."""
     weights = model.network.state_dict()
     tensors = {f'network.{name}': w.half() if half else w for name, w in weights.items()}
     tensors['betas'] = model.schedule.betas
@@ -197,8 +206,9 @@ def _tensors_of_model(about: dict, found: dict) -> dict[str, Tensor]:
 
 # %% ../nbs/06_training.ipynb #492a3621
 def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
-    """Read a model that `save` wrote, ready for sampling. Raises FileNotFoundError if there is no file, and ValueError for one that is damaged,
-    of another kind, or not what it says it is; of that, no more than the header has been read."""
+    """Read a model that `save` wrote. path: the file.   device: where to, by default the best there is. Returns it ready for sampling.
+
+    Raises FileNotFoundError if there is no file, and ValueError for one that is damaged, of another kind, or not what it says it is; of that, no more than the header has been read."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'load: there is no file {str(path)!r}; give the path of a model that `save` or `train` wrote')
@@ -402,7 +412,8 @@ def _of_model(model: DDPM) -> dict:
     return dict(network=getattr(model.network, 'config', None), predicts=model.predicts, T=schedule.T, abar=schedule.abar[schedule.T // 2].item())
 
 
-def _refuse(model: DDPM, weight: Callable | None, batch: int, count: int):
+def _refuse(model: DDPM, weight: Callable | None, epochs: int, batch: int, count: int):
+    _check_whole('epochs', epochs), _check_whole('batch_size', batch)
     if weight is like_v and model.predicts == 'eps':
         raise ValueError("train: weight is like_v, which weights an error in eps by up to 1 / snr; for predicts='eps' give weight=None or min_snr")
     if batch % count:
@@ -411,6 +422,7 @@ def _refuse(model: DDPM, weight: Callable | None, batch: int, count: int):
 # %% ../nbs/06_training.ipynb #a55f9df7
 def _bytes_for(model: DDPM, data) -> Tensor:
     "The pictures of `data` as bytes (n, C, H, W), if the network takes their shape."
+    _check_model(model)
     images, wanted = pictures(data), getattr(model.network, 'shape', None)
     if wanted is not None and tuple(images.shape[1:]) != tuple(wanted):
         raise ValueError(f'train: data has pictures of shape {tuple(images.shape[1:])}, the network takes {tuple(wanted)}; '
@@ -465,7 +477,7 @@ def train(model: DDPM, data: Pictures | Tensor | Sequence, epochs: int = 20, *, 
           on_epoch: Callable[[int, DDPM, list[float]], None] | None = None, device: str | torch.device | None = None,
           bf16: bool | None = None, progress: bool = True, log_with=None) -> Trained:
     images, out, here = _bytes_for(model, data), None if out is None else Path(out), processes()
-    _refuse(model, weight, min(batch_size, len(images)), here.num_processes)
+    _refuse(model, weight, epochs, min(batch_size, len(images)), here.num_processes)
     device = pick_device(device) if here.num_processes == 1 else here.device
     keep_memory()
     ema, optimiser = averaged(model.to(device).train()), torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .99), weight_decay=.01, fused=True)
@@ -488,7 +500,8 @@ def train(model: DDPM, data: Pictures | Tensor | Sequence, epochs: int = 20, *, 
 # %% ../nbs/06_training.ipynb #e3daad7e
 train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and return it with averaged weights.
 
-    data: `Pictures`, bytes (n, C, H, W), or what `pictures` of notebook 01 takes: a dataset of `datasets` or torchvision, a list of images.   epochs: how often to see each picture; 12,000 give 187 steps of 64.
+    model: with pictures (C, H, W) as its network takes them.   batch_size: pictures a step, 1 or more.   progress: show a bar.
+    data: `Pictures`, bytes (n, C, H, W), or what `pictures` of notebook 01 takes: a dataset of `datasets` or torchvision, a list of images.   epochs: how often to see each picture, 1 or more; 12,000 give 187 steps of 64.
     loss: `F.mse_loss` (L2), `F.l1_loss` (the paper's choice), `F.huber_loss`.   weight: of each t; `like_v` is for 'x0' and 'v'; None, the simple loss of Ho et al., or `min_snr` for 'eps'.
     lr: the highest learning rate.   seed: of order, mirrors, t and noise.   flip: mirror half of the pictures.
     out: a folder for checkpoint.safetensors and log.json, written after each epoch, and model.safetensors.   resume: go on from its checkpoint, with the same settings and `epochs`.
@@ -496,7 +509,7 @@ train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and retu
     device: of one process, by default the best there is.   Several processes: `accelerate launch` or `torchrun`; `batch_size` is that of all together, `out` a folder that all can read.
     log_with: trackers, as `accelerate.Accelerator(log_with=...)` takes them, such as 'tensorboard', which writes into `out`: loss, learning rate and pictures per second of each step.
     Killed at any moment, it goes on from the last whole epoch when it is called again, to the same bits as if it had not been (one machine, as many threads, bf16 given or kept).
-    Raises FloatingPointError when the loss or the weights are not finite; ValueError when settings do not fit the checkpoint, `data` does not fit the network, it is damaged, or another training writes to `out`;
+    Returns the averaged model and the loss of each step. Raises FloatingPointError when the loss or the weights are not finite; TypeError or ValueError for numbers out of their range; ValueError when settings do not fit the checkpoint, `data` does not fit the network, it is damaged, or another training writes to `out`;
     OSError when a file cannot be written. In each case the last good checkpoint is as it was."""
 
 # %% ../nbs/06_training.ipynb #aadd2e59
