@@ -35,8 +35,9 @@ def changes(module: str) -> list[dict]:
 
 
 def suite(checks: list[str], module: str) -> list[str]:
-    """The checks of the module's own notebook and of those after it (those before it do not know it), then what is refused, and for the fast samplers a comparison with another library."""
-    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_refusals.py'] + ['tests/test_fast_sampling.py'] * (module == 'fast_sampling')
+    """The checks of the module's own notebook and of those after it (those before it do not know it), then the quick tests that go with it."""
+    tests = dict(sampling=['tests/test_processes.py::test_each_picture_is_drawn_by_one_process'], fast_sampling=['tests/test_fast_sampling.py'])
+    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_refusals.py'] + tests.get(module, [])
 
 
 def main(sample: int | None, processes: int, limit: int, modules: list[str]):

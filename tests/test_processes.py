@@ -43,3 +43,15 @@ def test_two_processes_do_what_one_does(tmp_path):
     assert torch.equal(first['pictures'], second['pictures']) and (first['pictures'] - alone['pictures']).abs().max() < 1e-2
     assert len(first['pictures'].flatten(1).unique(dim=0)) == 5
     assert json.loads((tmp_path / 'two/log.json').read_text())['loss_of_each_epoch'] and not list(tmp_path.rglob('*.part'))
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 5])
+def test_each_picture_is_drawn_by_one_process(monkeypatch, count):
+    from types import SimpleNamespace
+    from ddpm_teach import sampling
+    monkeypatch.setattr(sampling, 'several', lambda: count > 1)
+    shares = []
+    for i in range(count):
+        monkeypatch.setattr(sampling, 'processes', lambda: SimpleNamespace(process_index=i, num_processes=count))
+        shares.append([*sampling._share(11)])
+    assert sum(shares, []) == list(range(11)) and max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -37,6 +37,12 @@ def test_no_pictures(counts):
         d.sample(model=MODEL, **counts)
 
 
+def test_sixteen_pictures_by_default():
+    network = torch.nn.Conv2d(1, 1, 1)
+    network.shape, network.forward = (1, 4, 4), lambda x, i: 0 * x
+    assert d.sample(model=d.DDPM(network, SCHEDULE), progress=False).shape == (16, 1, 4, 4)
+
+
 def test_interpolation():
     with pytest.raises(ValueError, match='from 1 to 10'):
         d.interpolate(X[0], X[0], 0, model=MODEL)
