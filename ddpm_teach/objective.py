@@ -138,8 +138,8 @@ def log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     above, below = (x0 + 1 / 255 - mean) / var.sqrt(), (x0 - 1 / 255 - mean) / var.sqrt()
     above = torch.where(x0 > .999, torch.inf, above)
     below = torch.where(x0 < -.999, -torch.inf, below)
-    far = above.abs() > below.abs()                       # where the tail to the right is the smaller number: mirror it
-    high, low = torch.where(far & (below > 0), -below, above), torch.where(far & (below > 0), -above, below)
+    right = below > 0                                     # of the mean: mirror it, since there the tail is the smaller number
+    high, low = torch.where(right, -below, above), torch.where(right, -above, below)
     log_high, log_low = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
     return log_high + torch.log1p(-(log_low - log_high).exp().clamp(max=1 - 1e-15))
 

@@ -70,7 +70,7 @@ def pick_device(device: str | torch.device | None = None) -> torch.device:
         return torch.device('cuda')
     return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
 
-
+# %% ../nbs/06_training.ipynb #e47d20b5
 def _step_loss(model: DDPM, x0: Tensor, t: Tensor, eps: Tensor, loss: Callable, weight: Callable | None, bf16: bool) -> Tensor:
     "The loss of one batch; the network in bfloat16 if asked, the loss itself in float32."
     with torch.autocast(x0.device.type, torch.bfloat16, enabled=bf16):

@@ -59,7 +59,7 @@ def main(sample: int | None, processes: int, limit: int, modules: list[str]):
                 print(module, '|', change['line'], '->', change['changed'], flush=True)
         print(module, dict(count), flush=True)
     total = sum(counts.values(), collections.Counter())
-    about = dict(command=f'python tests/{" ".join(sys.argv)[-60:].split("/")[-1]}', tool=f'cosmic-ray {metadata.version("cosmic-ray")}', python=sys.version.split()[0], torch=metadata.version('torch'),
+    about = dict(command=' '.join(['python tests/mutation_score.py', *sys.argv[1:]]), tool=f'cosmic-ray {metadata.version("cosmic-ray")}', python=sys.version.split()[0], torch=metadata.version('torch'),
                  date=time.strftime('%Y-%m-%d'), checks=checks, modules={m: dict(c) for m, c in counts.items()},
                  score=round(total['killed'] / (total['killed'] + total['survived']), 4), survivors=survivors)
     RESULT.write_text(json.dumps(about, indent=1) + '\n', encoding='utf-8')
