@@ -199,7 +199,7 @@ def load_grid(path: str | Path, n: int, cols: int, size: int = 32) -> Tensor:
     Raises ValueError if the file has not the size that these give; FileNotFoundError without a file."""
     n, cols, step = _check_whole('n', n), _check_whole('cols', cols), _check_whole('size', size) + 2     # `image_grid` leaves two pixels between pictures
     with Image.open(path, formats=('PNG', 'WEBP')) as file:
-        if file.size != (min(n, cols) * step - 2, -(-n // cols) * step - 2):                 # looked at before any pixel is read
+        if file.size != (cols * step - 2, -(-n // cols) * step - 2):                 # looked at before any pixel is read
             raise ValueError(f'load_grid: {str(path)!r} is {file.width} x {file.height} pixels, which is not n = {n} pictures of {size} x {size} in rows of {cols}, as it should be')
         try: grid = torch.frombuffer(bytearray(file.convert('RGB').tobytes()), dtype=torch.uint8)
         except (OSError, SyntaxError) as error:

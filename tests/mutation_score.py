@@ -37,7 +37,7 @@ def changes(module: str) -> list[dict]:
 def suite(checks: list[str], module: str) -> list[str]:
     """The checks of the module's own notebook and of those after it (those before it do not know it), then the quick tests that go with it."""
     tests = dict(sampling=['tests/test_processes.py::test_each_picture_is_drawn_by_one_process'], fast_sampling=['tests/test_fast_sampling.py'])
-    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_refusals.py'] + tests.get(module, [])
+    return [c for c in checks if c[:2] >= NOTEBOOKS[module][:2]] + ['tests/test_refusals.py'] + tests.get(module, []) + ['tests/test_bad_input.py']
 
 
 def main(sample: int | None, processes: int, limit: int, modules: list[str]):
@@ -45,6 +45,8 @@ def main(sample: int | None, processes: int, limit: int, modules: list[str]):
     print(len(checks), 'quick checks:', *checks, flush=True)
     reasons = {(s['module'], s['line'], s['changed']): s['reason'] for s in json.loads(RESULT.read_text(encoding='utf-8'))['survivors']} if RESULT.exists() else {}
     for module in modules:
+        as_it_is = next(trials([((module, (ROOT / f'ddpm_teach/{module}.py').read_text(encoding='utf-8')), suite(checks, module), 20 * limit, True, True)]))
+        assert all(said is None for _, said, _ in as_it_is), f'{module}: a check fails without any change: {as_it_is[-1]}'
         every = changes(module)
         chosen = random.Random(0).sample(every, min(sample or len(every), len(every)))
         count = counts[module] = collections.Counter(changes=len(every), tried=len(chosen))
