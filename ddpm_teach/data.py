@@ -455,6 +455,8 @@ def pictures(data, size: int | None = None, channels: int | None = None, floats:
     so a dataset of torchvision, of Hugging Face's `datasets`, or a list. Each item is read once, so random transforms of a dataset are frozen. Without `floats`, floats are read only if they are
     bytes / 255 or bytes / 127.5 - 1. Raises ValueError for sizes that differ, floats that could be either, and what is no picture: which, what it was and what to do."""
     from tqdm.auto import tqdm
+    if channels not in (None, 1, 3):
+        raise ValueError(f'pictures: channels is {channels!r}, it should be 1, 3 or None')
     images = data.images if isinstance(data, Pictures) else data
     if isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8 and size is None and channels in (None, images.shape[1]) and len(images):
         return images

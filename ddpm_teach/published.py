@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .objective import DDPM
+from .objective import DDPM, _check_model
 from .sampling import ancestral
 from .schedule import Schedule, cosine_schedule
 from .training import pick_device
@@ -247,6 +247,7 @@ def to_diffusers(model: DDPM, path: str | Path, *, variance: str = 'posterior_va
     Then `pipeline = DDPMPipeline.from_pretrained(path)`, offline, and `pipeline(num_inference_steps=T)` with the T of the schedule draws as `ancestral` does; diffusers' own
     default is 1,000 steps, which it refuses for a smaller T. Needs no diffusers. The weights are written as they are, in float32.
     Raises FileExistsError if there is something at `path`, ValueError for a network that `UNet2DModel` cannot express, such as one with patch=2."""
+    _check_model(model)
     path = Path(path).expanduser()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(f'to_diffusers: {str(path)!r} is there already and not an empty folder; give another path, or remove it first')

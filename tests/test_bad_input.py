@@ -207,6 +207,10 @@ ROWS += [
     Row('label_variation', 'truth', 'an attribute less', lambda: d.label_variation(LABELS, LABELS[:, :1]), ('(40, 1)',)), Row('label_variation', 'sets', '39 labels', lambda: d.label_variation(LABELS[:39], LABELS), ('39',)),
     Row('nearest', 'training', 'floats of another size', lambda: d.nearest(X, BYTES[..., :9]), ('(3, 32, 9)',)), Row('nearest', 'training', 'none', lambda: d.nearest(X, BYTES[:0]), ('(0,',)), Row('features', 'images', '31 x 33 pixels', lambda: d.features(X[..., :31]), ('(2, 3, 32, 31)',)), Row('read_labels', 'images', 'grey', lambda: d.read_labels(X[:, :1]), ('(2, 1, 32, 32)',)),
     *[Row('bits_per_dim', 'images', given, lambda x=x: d.bits_per_dim(MODEL, x), was) for given, x, was in [('whole numbers', X.long(), ('int64',)), ('a nan', changed(X, NAN), ('nan',)), ('bytes as floats', BYTES.float(), ('look like bytes',)), ('outside [-1, 1]', 2 * X, ('from -2 to 2',)), ('none', BYTES[:0], ('(0,',)), ('on the device meta', X.to('meta'), ('meta',))]],
+    Row('pictures', 'data', 'none', lambda: d.pictures([]), ('empty',)), Row('pictures', 'size', '0', lambda: d.pictures(BYTES, size=0), ('0',)), Row('pictures', 'size', '-3', lambda: d.pictures(BYTES, size=-3), ('-3',)),
+    Row('pictures', 'channels', '2', lambda: d.pictures(BYTES, channels=2), ('2',)), Row('pictures', 'data', 'two sizes', lambda: d.pictures([BYTES[0], BYTES[0, :, :4]]), ('2 sizes',)), Row('pictures', 'floats', 'another range', lambda: d.pictures(2 * X, floats=(0, 1)), ('from -2',)),
+    Row('to_diffusers', 'model', 'a network', lambda: d.to_diffusers(MODEL.network, FOLDER / 'theirs'), ('UNet',)), Row('to_diffusers', 'model', 'with patches', lambda: d.to_diffusers(MODEL, FOLDER / 'theirs'), ('patch = 2',)),
+    Row('to_diffusers', 'variance', 'a word', lambda: d.to_diffusers(d.DDPM(d.UNet(channels=(8, 16), groups=4, patch=1), SCHEDULE), FOLDER / 'theirs', variance='x'), ("'x'",)),
     Row('evaluate', 'training', 'a tensor', lambda: d.evaluate(X, BYTES, BYTES), ('Tensor',)),
     *[Row('noising', 'image', given, lambda x=x: d.noising(x), was) for given, x, was in [('bytes', BYTES[0], ('uint8',)), ('a batch', X, ('(2, 3, 32, 32)',)), ('a nan', changed(X[0], NAN), ('nan',)), ('outside [-1, 1]', 2 * X[0], ('from -2 to 2',))]],
     Row('noising', 'T', '10, then rescaled', lambda: choose(d.noising(X[0], 10), 1, 'linear, rescaled').children[2].value, answer=lambda said: 'take T above 20' in said),
@@ -250,7 +254,8 @@ def test_row(row):
 
 def test_every_public_function_has_rows():
     with_rows = {row.function.split('.')[0] for row in ROWS}
-    elsewhere = {'train', 'Trained', 'save', 'load', 'pretrained', 'Step', 'Estimate', 'results', 'run_experiment', 'schedules'}   # take no pictures or numbers, or are tested with their own notebooks
+    elsewhere = {'train', 'Trained', 'save', 'load', 'pretrained', 'Step', 'Estimate', 'results', 'run_experiment', 'schedules',
+                 'copy_exercises', 'from_diffusers', 'diffusers_sampler'}   # take no pictures or numbers, or are tested with their own notebooks
     assert set(d.__all__) - elsewhere <= with_rows, set(d.__all__) - elsewhere - with_rows
 
 
