@@ -60,3 +60,29 @@ def test_fast_samplers(sampler):
             list(sampler(model, X, **wrong))
     for right in (dict(eta=0.), dict(eta=1.), dict(steps=1), dict(steps=10), dict(steps=99), dict(start=1)):
         assert list(sampler(model, X, **right))[-1].t == 0
+
+
+def test_the_warning_says_how_much_is_left():
+    with pytest.warns(UserWarning, match=r'after all 100 steps abar_T = 0\.364, so x_T still carries 60\.3%'):
+        d.linear_schedule(100)
+
+
+def test_a_sigmoid_with_another_tau():
+    u = torch.linspace(-2, 3, 8, dtype=torch.float64)
+    expected = (torch.sigmoid(u[-1] / .7) - torch.sigmoid(u / .7)) / (torch.sigmoid(u[-1] / .7) - torch.sigmoid(u[0] / .7))
+    assert torch.allclose(d.sigmoid_schedule(7, -2., 3., .7).abar[:-1], expected[:-1], atol=1e-12)
+
+
+@pytest.mark.parametrize('stds', [1, 3])
+def test_a_mixture_with_another_number_of_deviations(stds):
+    with pytest.raises(ValueError, match='should'):
+        d.Mixture(torch.zeros(2, 1), torch.ones(stds), torch.full((2,), .5))
+
+
+def test_every_so_many_moments():
+    model = d.DDPM(lambda x, i: 0 * x, SCHEDULE)
+    assert [step.t for step in d.ancestral(model, X, every=3)] == [10, 9, 6, 3, 0]
+
+
+def test_the_model_that_ships_can_be_loaded():
+    assert d.pretrained.__wrapped__().network.shape == (3, 32, 32)
