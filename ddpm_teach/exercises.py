@@ -740,7 +740,7 @@ def _write_copies(home: Path, folder: Path) -> None:
         if path.name != _BOOK:
             notebook = _without_solutions(json.loads(path.read_text(encoding='utf-8')))
             (folder / path.name).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-    for pattern in ('*.py', '*.css', 'images/*', 'results/*', 'results/paper/*'):
+    for pattern in ('*.py', '*.css', 'images/*', 'results/*', 'results/*/*'):
         for path in home.glob(pattern):
             if path.is_file():
                 (folder / path.relative_to(home)).parent.mkdir(parents=True, exist_ok=True)

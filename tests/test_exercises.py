@@ -83,8 +83,9 @@ def assert_no_solutions(folder):
             assert '://' in target or (folder / target).exists(), target
     for name in ('peers.py', 'styles.css', 'results/shipped.json', 'results/samples.webp', 'images/samples.png'):
         assert (folder / name).read_bytes() == (ROOT / 'nbs' / name).read_bytes()
-    stored = {p.name for p in (ROOT / 'nbs/results/paper').iterdir() if p.is_file()}
-    assert stored and stored == {p.name for p in (folder / 'results/paper').iterdir()}
+    for kind in ('paper', 'other'):
+        stored = {p.name for p in (ROOT / 'nbs/results' / kind).iterdir() if p.is_file()}
+        assert stored and stored == {p.name for p in (folder / 'results' / kind).iterdir()}
 
 
 def test_copies_have_no_solutions(tmp_path, monkeypatch):
