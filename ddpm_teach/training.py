@@ -7,7 +7,7 @@ __all__ = ['train', 'learning_rate', 'ema_decay', 'averaged', 'pick_device', 'bf
            'several', 'processes', 'keep_memory', 'Trained', 'only_one']
 
 # %% ../nbs/06_training.ipynb #e091e1a8
-import ctypes, inspect, json, math, os, platform, time
+import ctypes, inspect, json, math, os, platform, time, zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
@@ -412,6 +412,11 @@ def _of_model(model: DDPM) -> dict:
     return dict(network=getattr(model.network, 'config', None), predicts=model.predicts, T=schedule.T, abar=schedule.abar[schedule.T // 2].item())
 
 
+def _of_pictures(images: Tensor) -> dict:
+    "What a checkpoint must remember of the pictures: others, even as many, are another training."
+    return dict(pictures=len(images), checksum_of_pictures=zlib.crc32(images.cpu().contiguous().numpy()))
+
+
 def _refuse(model: DDPM, weight: Callable | None, epochs: int, batch: int, count: int):
     _check_whole('epochs', epochs), _check_whole('batch_size', batch)
     if weight is like_v and model.predicts == 'eps':
@@ -481,7 +486,7 @@ def train(model: DDPM, data: Pictures | Tensor | Sequence, epochs: int = 20, *, 
     device = pick_device(device) if here.num_processes == 1 else here.device
     keep_memory()
     ema, optimiser = averaged(model.to(device).train()), torch.optim.AdamW(model.parameters(), lr=lr, betas=(.9, .99), weight_decay=.01, fused=True)
-    settings = _of_model(model) | dict(pictures=len(images), epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, flip=flip, loss=_name(loss), weight=_name(weight))
+    settings = _of_model(model) | _of_pictures(images) | dict(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed, flip=flip, loss=_name(loss), weight=_name(weight))
     losses, before = _resume(out if resume else None, model, ema, optimiser, settings)
     if (bf16 := before if bf16 is None else bf16) is None:
         bf16 = _of_main(bf16_is_faster(model, torch.zeros(batch_size, *images.shape[1:], device=device)))
@@ -509,7 +514,7 @@ train.__doc__ = """Train `model` in place (Ho et al. 2020, algorithm 1) and retu
     device: of one process, by default the best there is.   Several processes: `accelerate launch` or `torchrun`; `batch_size` is that of all together, `out` a folder that all can read.
     log_with: trackers, as `accelerate.Accelerator(log_with=...)` takes them, such as 'tensorboard', which writes into `out`: loss, learning rate and pictures per second of each step.
     Killed at any moment, it goes on from the last whole epoch when it is called again, to the same bits as if it had not been (one machine, as many threads, bf16 given or kept).
-    Returns the averaged model and the loss of each step. Raises FloatingPointError when the loss or the weights are not finite; TypeError or ValueError for numbers out of their range; ValueError when settings do not fit the checkpoint, `data` does not fit the network, it is damaged, or another training writes to `out`;
+    Returns the averaged model and the loss of each step. Raises FloatingPointError when the loss or the weights are not finite; TypeError or ValueError for numbers out of their range; ValueError when settings or pictures are not those of the checkpoint, `data` does not fit the network, it is damaged, or another training writes to `out`;
     OSError when a file cannot be written. In each case the last good checkpoint is as it was."""
 
 # %% ../nbs/06_training.ipynb #aadd2e59
