@@ -86,6 +86,7 @@ MISTAKES = [Mistake(*row) for row in [
     ('the average is kept but not used', 'training', 'return Trained(ema.module.eval(), losses)', 'return Trained(model.eval(), losses)', '06_training#410c48ba'),
     ('the average is not in the checkpoint', 'training', "ema.load_state_dict(part('ema.'))", "pass", '06_training#77ef4109'),
     ('the optimiser forgets when resuming', 'training', "optimiser.load_state_dict(optimiser.state_dict() | {'state': state})", 'pass', '06_training#77ef4109'),
+    ('resumed with other pictures', 'training', '_of_model(model) | _of_pictures(images) | dict(', '_of_model(model) | dict(pictures=len(images)) | dict(', '06_training#77ef4109'),
     ('gradients of all steps add up', 'training', '    optimiser.zero_grad()\n', '', '06_training#c40a96fe'),
     ('gradients are not clipped', 'training', '    nn.utils.clip_grad_norm_(model.parameters(), 1.)\n', '', '06_training#3c21b45e'),
     ('mixed precision silently off', 'training', 'enabled=bf16', 'enabled=False', '06_training#42d8721c'),
