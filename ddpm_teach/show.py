@@ -245,8 +245,7 @@ def show_figure(fig, alt: str):
     from IPython.display import Image as Picture, display
     _check_alt(alt)
     drawn, png = io.BytesIO(), io.BytesIO()
-    for ax in fig.axes:
-        ax.title.set_fontsize(9)
+    for ax in fig.axes: ax.title.set_fontsize(9)
     with _style():
         fig.savefig(drawn, format='png')
     Image.open(drawn).convert('RGB').save(png, 'PNG')                # nothing is transparent: without that channel a tenth smaller
