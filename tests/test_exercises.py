@@ -81,7 +81,7 @@ def assert_no_solutions(folder):
         assert not any('_solution' in source or '<details>' in source for _, source in cells(path)), path.name
         for target in re.findall(r'\]\(([^)#\s]+)', '\n'.join(source for cell, source in cells(path) if cell['cell_type'] == 'markdown')):
             assert '://' in target or (folder / target).exists(), target
-    for name in ('peers.py', 'styles.css', 'results/shipped.json', 'results/samples.webp', 'images/samples.png'):
+    for name in ('peers.py', 'styles.css', 'results/06_training/shipped.json', 'results/08_evaluation/samples.webp', 'images/samples.png'):
         assert (folder / name).read_bytes() == (ROOT / 'nbs' / name).read_bytes()
     for kind in ('paper', 'other'):
         stored = {p.name for p in (ROOT / 'nbs/results' / kind).iterdir() if p.is_file()}
@@ -131,7 +131,7 @@ def wheel(tmp_path_factory):
         shutil.copytree(ROOT / name, place / 'source' / name, ignore=shutil.ignore_patterns('__pycache__', 'runs', '.*'))
     for name in ('setup.py', 'settings.ini', 'pyproject.toml', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, place / 'source')
-    left = place / 'source/nbs/results/paper/linear-100-l1-0'                # what a training leaves; not for the wheel
+    left = place / 'source/nbs/results/10_paper/paper/linear-100-l1-0'                # what a training leaves; not for the wheel
     left.mkdir(exist_ok=True)
     (left / 'checkpoint.safetensors').write_bytes(b'large')
     built = subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '--wheel-dir', place, place / 'source'], capture_output=True, text=True)

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from ddpm_teach import DDPM, Pictures, UNet, cosine_schedule, paper, save, train, training
-from ddpm_teach.show import save_grid, write_whole
+from ddpm_teach.plumbing.show import save_grid, write_whole
 from record import record
 
 resource = pytest.importorskip('resource')

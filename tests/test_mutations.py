@@ -1,4 +1,4 @@
-"""Is every mistake of notebook 14 caught? Each is put into the package, one at a time, and the check that is named beside it must fail."""
+"""Is every mistake of the bug museum caught? Each is put into the package, one at a time, and the check that is named beside it must fail."""
 import json
 import sys
 import time
@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / 'nbs'))
 from mistakes import MISTAKES, ROOMS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks processes')
-RESULT = ROOT / 'nbs/results/mutations.json'
+RESULT = ROOT / 'nbs/results/bug_museum/mutations.json'
 
 
 def test_the_list_is_whole():
@@ -41,7 +41,7 @@ def test_the_stored_result_is_that_of_these_mistakes():
 
 @pytest.mark.slow
 def test_every_mistake_against_all_quick_checks():
-    """Which notebooks notice? Writes nbs/results/mutations.json, which notebook 14 shows."""
+    """Which notebooks notice? Writes nbs/results/bug_museum/mutations.json, which the bug museum shows."""
     notebooks = ['00_show', '01_data', '02_schedule', '03_forward', '04_objective', '05_unet', '06_training', '07_sampling', '09_fast_sampling']
     checks = quick_checks(notebooks, 1)
     places = {f'{n}#{cell}': f'{n[:2]}: {heading}' for n in notebooks for cell, _, heading in code_cells(n)}

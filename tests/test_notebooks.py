@@ -89,7 +89,7 @@ def test_imports_come_from_above(path):
     rooms = {re.search(r'#\| default_exp (\w+)', s).group(1): p.name[:2] for p in NOTEBOOKS for _, s in cells(p, 'code') if '#| default_exp' in s}
     for _, source in cells(path, 'code'):
         for module, names in re.findall(r'^from ddpm_teach\.(\w+) import (.*)', source, flags=re.M):
-            # Notebook 16 is the last, and its checks are used by all: they know the answers, and nothing of them goes into the library.
+            # The exercises is the last, and its checks are used by all: they know the answers, and nothing of them goes into the library.
             is_check = module == 'exercises' and not source.startswith('#| export') and re.fullmatch(r'RIGHT|check_\w+', names)
             assert is_check or rooms[module] < path.name[:2], f'{path.name} imports {module}'
 

@@ -211,7 +211,7 @@ def test_reader_is_small():
 
 
 def test_stored_log_belongs_to_the_shipped_model():
-    log = json.loads((ROOT / 'nbs/results/shipped.json').read_text())
+    log = json.loads((ROOT / 'nbs/results/06_training/shipped.json').read_text())
     model = d.pretrained()
     assert model.network.config == log['network'] and model.predicts == log['predicts'] and model.schedule.T == log['T']
     assert log['loss_of_each_epoch'][-1] < log['loss_of_each_epoch'][0] / 5 and len(log['loss_of_each_epoch']) >= 20

@@ -1,4 +1,4 @@
-"""Mistakes that published programs made, each as one change in this package. Notebook 14 shows them, `tests/test_mutations.py` puts each in and asks whether a check notices."""
+"""Mistakes that published programs made, each as one change in this package. The bug museum shows them, `tests/test_mutations.py` puts each in and asks whether a check notices."""
 from importlib import import_module, resources
 from types import ModuleType
 from typing import NamedTuple

@@ -1,5 +1,5 @@
 """How many small changes of the code do the checks notice? `pip install cosmic-ray && python tests/mutation_score.py` changes every operator, number and
-truth value of five modules, one at a time, in memory, and runs the quick checks of the notebooks against each. The result: nbs/results/mutation_score.json.
+truth value of five modules, one at a time, in memory, and runs the quick checks of the notebooks against each. The result: nbs/results/bug_museum/mutation_score.json.
 `--sample 100` takes that many changes of each module at random. Reasons for survivors are kept from the last result."""
 import argparse
 import collections
@@ -11,7 +11,7 @@ from importlib import metadata
 
 from mutants import ROOT, quick_checks, trials
 
-RESULT = ROOT / 'nbs/results/mutation_score.json'
+RESULT = ROOT / 'nbs/results/bug_museum/mutation_score.json'
 NOTEBOOKS = {'schedule': '02_schedule', 'forward': '03_forward', 'objective': '04_objective', 'sampling': '07_sampling', 'fast_sampling': '09_fast_sampling'}
 
 

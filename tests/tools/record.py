@@ -1,4 +1,4 @@
-"""The last results of the long tests, each under its name in nbs/results/trust.json."""
+"""The last results of the long tests, each under its name in nbs/results/tests/trust.json."""
 import datetime
 import importlib.metadata
 import json

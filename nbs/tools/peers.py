@@ -1,4 +1,4 @@
-"""One measurement of notebook 12, in a process of its own: `python peers.py "diffusers, float32"` prints a line of JSON. Peers need `pip install -e ".[bench]"`."""
+"""One measurement of the benchmark, in a process of its own: `python peers.py "diffusers, float32"` prints a line of JSON. Peers need `pip install -e ".[bench]"`."""
 import json, statistics, sys, time
 from functools import partial
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from ddpm_teach.data import characters
 from ddpm_teach.objective import DDPM
 from ddpm_teach.schedule import cosine_schedule
-from ddpm_teach.show import to_float
+from ddpm_teach.plumbing.show import to_float
 from ddpm_teach.training import train
 from ddpm_teach.unet import UNet
 
