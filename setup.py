@@ -20,7 +20,7 @@ class WithNotebooks(build_py):
 
     def run(self):
         super().run()
-        for pattern in () if self.editable_mode else ('*.ipynb', '*.py', '*.css', 'images/*', 'results/*', 'results/*/*'):
+        for pattern in () if self.editable_mode else ('*.ipynb', '*/*.ipynb', 'tools/*.py', '*.css', 'images/*', 'results/*/*', 'results/*/*/*'):
             for path in filter(Path.is_file, Path('nbs').glob(pattern)):
                 target = Path(self.build_lib, 'ddpm_teach', path)
                 target.parent.mkdir(parents=True, exist_ok=True)

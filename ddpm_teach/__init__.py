@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 from importlib import import_module as _import_module
 
 _MODULES = {
-    'show': 'animate figure image_grid load_grid plot_curves save_grid show_chain show_figure show_images to_float to_pil to_uint8',
+    'plumbing.show': 'animate figure image_grid load_grid plot_curves save_grid show_chain show_figure show_images to_float to_pil to_uint8',
     'data': 'Pictures batches characters image_folder pictures',
     'schedule': 'Schedule cosine_schedule linear_schedule sigmoid_schedule',
     'forward': 'Mixture eps_from_x0 posterior q_sample q_step v_from_x0 x0_from_eps x0_from_v',

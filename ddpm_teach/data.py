@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .show import _check_kind, _check_whole, remove_unfinished, to_float, write_whole
+from .plumbing.files import remove_unfinished, write_whole
+from .plumbing.show import _check_kind, _check_whole, to_float
 
 # %% ../nbs/01_data.ipynb #63b92ba5
 _BACKGROUND = dict(rose='f6c6cf', sky='c2dff5', mint='cbecd2', lemon='f6ecb4', lilac='dacdf3', peach='fed8b4', aqua='b7e6e0', grey='e3e3e7')

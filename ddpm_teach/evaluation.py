@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from .data import Pictures, generator
 from .objective import DDPM, prior_kl, vlb_terms
 from .objective import _check_model
-from .show import _check_finite, _check_images, _check_kind, _check_numbers, _check_range, _check_whole, to_float, to_uint8
+from .plumbing.show import _check_finite, _check_images, _check_kind, _check_numbers, _check_range, _check_whole, to_float, to_uint8
 
 # %% ../nbs/08_evaluation.ipynb #e300d1ac
 def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:

@@ -17,7 +17,7 @@ from .forward import eps_from_x0
 from .objective import DDPM
 from .sampling import Step, _check_start, _evaluating
 from .schedule import Schedule
-from .show import _check_whole
+from .plumbing.show import _check_whole
 
 # %% ../nbs/09_fast_sampling.ipynb #d27fa7e4
 def _descending(times: Tensor, start: int, steps: int) -> list[int]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .schedule import Schedule, _check_steps
-from .show import _check_alike, _check_finite, _check_numbers, _check_whole
+from .plumbing.show import _check_alike, _check_finite, _check_numbers, _check_whole
 
 # %% ../nbs/03_forward.ipynb #08453886
 def q_step(x: Tensor, t: Tensor, schedule: Schedule, eps: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .forward import eps_from_x0, posterior, q_sample, v_from_x0, x0_from_eps, x0_from_v
 from .schedule import Schedule, _check_array, _check_steps
-from .show import _check_above_zero, _check_numbers
+from .plumbing.show import _check_above_zero, _check_numbers
 
 # %% ../nbs/04_objective.ipynb #369ec210
 def _same(x0: Tensor, xt: Tensor, t: Tensor, schedule: Schedule) -> Tensor:

@@ -15,13 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .plumbing.files import stored_file
 from .data import Pictures, characters
 from .evaluation import GROUPS, Estimate, _all_but, _groups, evaluate, jackknife, read_labels
 from .forward import q_sample
 from .objective import DDPM
 from .sampling import ancestral, image_noise, sample
 from .schedule import Schedule
-from .show import load_grid, remove_unfinished, save_grid, to_float, write_whole
+from .plumbing.files import remove_unfinished, write_whole
+from .plumbing.show import load_grid, save_grid, to_float
 from .training import several, train
 from .unet import UNet
 
@@ -152,12 +154,12 @@ def run_experiment(name: str, schedule: Schedule, *, loss: Callable = F.l1_loss,
     return _write_json(out / f'{name}.json', about | dict(log=log, cells=cells, losses=losses))
 
 # %% ../nbs/10_paper.ipynb #26f19aa7
-def results(folder: str | Path = 'results/paper') -> dict[str, dict]:
-    """What `run_experiment` has written. folder: the one given to it as `out`. Returns name: what was measured; nothing for a folder without results.
+def results(folder: str | Path | None = None) -> dict[str, dict]:
+    """What `run_experiment` has written. folder: the one given to it as `out`; by default the stored one. Returns name: what was measured; nothing for a folder without results.
 
     Raises ValueError for a file that it cannot have written."""
     found = {}
-    for path in sorted(Path(folder).glob('*.json')):
+    for path in sorted(Path(stored_file('10_paper/paper') if folder is None else folder).glob('*.json')):
         try: found[path.stem] = json.loads(path.read_text(encoding='utf-8'))
         except (ValueError, RecursionError) as error:
             raise ValueError(f'results: {str(path)!r} is no file of results ({error}); remove it, or run the experiment again') from None

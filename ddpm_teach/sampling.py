@@ -21,7 +21,7 @@ from .data import generator
 from .forward import Mixture, eps_from_x0, posterior, q_sample
 from .objective import DDPM, _check_model
 from .schedule import Schedule, _check_array
-from .show import _check_alike, _check_finite, _check_images, _check_numbers, _check_whole
+from .plumbing.show import _check_alike, _check_finite, _check_images, _check_numbers, _check_whole
 from .training import _of_main, keep_memory, load, pick_device, processes, several
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab

@@ -11,7 +11,7 @@ import math, warnings
 import torch
 from torch import Tensor
 
-from .show import _check_above_zero, _check_kind, _check_numbers, _check_whole
+from .plumbing.show import _check_above_zero, _check_kind, _check_numbers, _check_whole
 
 # %% ../nbs/02_schedule.ipynb #d5d92fe7
 class Schedule:

@@ -23,7 +23,8 @@ from torch.optim.swa_utils import AveragedModel
 from .data import DROPOUT, NOISE, Pictures, batches, generator, pictures
 from .objective import DDPM, TO_X0, _check_model, ddpm_loss, like_v
 from .schedule import Schedule
-from .show import _check_whole, remove_unfinished, write_whole
+from .plumbing.files import remove_unfinished, write_whole
+from .plumbing.show import _check_whole
 from .unet import UNet
 
 # %% ../nbs/06_training.ipynb #abda42a5

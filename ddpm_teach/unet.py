@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .show import _check_above_zero, _check_whole
+from .plumbing.show import _check_above_zero, _check_whole
 
 # %% ../nbs/05_unet.ipynb #ae099bef
 def time_embedding(t: Tensor, dim: int, period: float = 1e4) -> Tensor:

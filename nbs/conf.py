@@ -14,7 +14,7 @@ settings.read(HERE.parent / 'settings.ini', encoding='utf-8')
 project, author, release, copyright = (settings['DEFAULT'][key] for key in ('title', 'author', 'version', 'copyright'))
 
 extensions = ['myst_nb', 'sphinx.ext.autodoc']
-exclude_patterns = ['runs', 'results', '.ipynb_checkpoints', '_proc']
+exclude_patterns = ['**/runs', 'results', '**/.ipynb_checkpoints', '_proc']
 nb_execution_mode = 'off'
 nb_merge_streams = True
 nb_ipywidgets_js = {}                           # no widgets are stored, so no scripts for them
@@ -49,19 +49,34 @@ def read_notebook(name: str, text: str) -> str:
             cell['source'] = re.sub(r'\A(#\|.*\n?)+', '', cell['source'])
             cell['outputs'] = [described(output) for output in cell['outputs']]
     if name == 'index':
-        pages = '```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\napi\n```'
+        pages = toctree('Lessons', '[0-9]*') + toctree('Tools', 'tools/*', 'api') + toctree('Plumbing', 'plumbing/*')
         cells.append({'cell_type': 'markdown', 'id': 'pages', 'metadata': {}, 'source': pages})
     else:
-        cells[0]['source'] = re.sub(r'\A# ', f'# {name[:2]} ', cells[0]['source'])
+        number = f'{name[:2]} ' if name[:2].isdigit() else ''
+        cells[0]['source'] = re.sub(r'\A# ', f'# {number}', cells[0]['source'])
     return json.dumps(notebook | {'cells': [cell for cell in cells if cell['source']]})
+
+
+def toctree(caption: str, *patterns: str) -> str:
+    """A hidden list of pages."""
+    return '\n'.join(['```{toctree}', ':hidden:', ':glob:', f':caption: {caption}', '', *patterns, '```', '', ''])
+
+
+def exports(path: Path) -> str | None:
+    """The module that a notebook exports."""
+    found = re.search(r'#\| default_exp ([\w.]+)', path.read_text(encoding='utf-8'))
+    return found and found[1]
+
+
+NOTEBOOKS = [*HERE.glob('*.ipynb'), *HERE.glob('*/*.ipynb')]
+HOMES = {exports(path): path.relative_to(HERE).with_suffix('').as_posix() for path in NOTEBOOKS}
 
 
 def list_names() -> str:
     """The public names, module by module."""
     lines = []
     for module, names in ddpm_teach._MODULES.items():
-        home, = HERE.glob(f'[0-9][0-9]_{module}.ipynb')
-        lines += [module, '-' * len(module), '', f'Derived and checked in :doc:`{home.stem}`.', '']
+        lines += [module, '-' * len(module), '', f'Derived and checked in :doc:`{HOMES[module]}`.', '']
         for name in names.split():
             kind = 'class' if isinstance(getattr(ddpm_teach, name), type) else 'function'
             lines += [f'.. auto{kind}:: ddpm_teach.{name}'] + ['   :members:'] * (kind == 'class') + ['']

@@ -1,9 +1,11 @@
 """A browser for the tests that need one; long tests only with --slow."""
 import pathlib
 import shutil
+import sys
 
 import pytest
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent / 'tools'))
 CHROMIUM = next((path for name in ('chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable') if (path := shutil.which(name))), None)
 SHOTS = pathlib.Path(__file__).parents[1] / 'runs' / 'screenshots'
 QUIET = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']

@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 def lab(tmp_path_factory):
     """JupyterLab on a free port of the loopback address, in a copy of the notebooks; yields its address with a token."""
     folder = tmp_path_factory.mktemp('lab')
-    shutil.copytree(ROOT / 'nbs', folder / 'nbs', ignore=shutil.ignore_patterns('paper'))
+    shutil.copytree(ROOT / 'nbs', folder / 'nbs', ignore=shutil.ignore_patterns('10_paper'))
     settings = folder / 'settings' / '@jupyterlab'
     for extension, plugin, text in [('notebook-extension', 'tracker', '{"windowingMode": "none"}'), ('apputils-extension', 'notification', '{"fetchNews": "false", "checkForUpdates": false}')]:
         (settings / extension).mkdir(parents=True)
@@ -40,7 +40,7 @@ def lab(tmp_path_factory):
             except OSError:
                 assert server.poll() is None, (folder / 'log').read_text()
                 time.sleep(.5)
-        yield lambda notebook: f'http://127.0.0.1:{port}/lab/workspaces/{notebook[:2]}/tree/{notebook}?token={token}'      # a workspace each: no tabs of the others
+        yield lambda notebook: f'http://127.0.0.1:{port}/lab/workspaces/{pathlib.Path(notebook).stem}/tree/{notebook}?token={token}'      # a workspace each: no tabs of the others
     finally:
         server.terminate()
         server.wait(20)
@@ -86,7 +86,7 @@ def test_a_lesson_runs(page, lab, name):
 
 
 def test_sliders_and_buttons(page, lab):
-    run_all(page, lab('11_playground.ipynb'))
+    run_all(page, lab('tools/playground.ipynb'))
     noising = page.locator('.widget-vbox', has=page.locator('img[alt^="The picture, noised"]')).last
     image, handle = noising.locator('img').first, noising.locator('.noUi-handle').first
     noising.scroll_into_view_if_needed()

@@ -12,9 +12,10 @@ import zipfile
 import pytest
 
 from ddpm_teach import copy_exercises, exercises
+from ddpm_teach.plumbing.files import notebooks
+from places import LESSONS, ROOMS, ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
-LESSONS = sorted((ROOT / 'nbs').glob('[0-9][0-9]_*.ipynb'))
+COPIED = [path for path in LESSONS + ROOMS if path.name != 'exercises.ipynb']
 WITH_CHECKS = [path for path in LESSONS if '02' <= path.name[:2] <= '10']
 CHECK = r'from ddpm_teach\.exercises import check_(\w+)\nprint\(check_\1\(\1\)\)'
 
@@ -75,17 +76,17 @@ def test_cleaning_keeps_marks_and_folds(tmp_path):
 
 def assert_no_solutions(folder):
     """All notebooks but the book of answers; every cell that is no solution as it was; and whatever they read."""
-    assert sorted(p.name for p in folder.glob('*.ipynb')) == [p.name for p in LESSONS if p.name != '16_exercises.ipynb']
-    for path in folder.glob('*.ipynb'):
-        assert cells(path) == [pair for pair in cells(ROOT / 'nbs' / path.name) if not is_solution(pair[0])]
+    assert sorted(p.relative_to(folder) for p in folder.rglob('*.ipynb')) == sorted(p.relative_to(ROOT / 'nbs') for p in COPIED)
+    for path in folder.rglob('*.ipynb'):
+        assert cells(path) == [pair for pair in cells(ROOT / 'nbs' / path.relative_to(folder)) if not is_solution(pair[0])]
         assert not any('_solution' in source or '<details>' in source for _, source in cells(path)), path.name
         for target in re.findall(r'\]\(([^)#\s]+)', '\n'.join(source for cell, source in cells(path) if cell['cell_type'] == 'markdown')):
-            assert '://' in target or (folder / target).exists(), target
-    for name in ('peers.py', 'styles.css', 'results/06_training/shipped.json', 'results/08_evaluation/samples.webp', 'images/samples.png'):
+            assert '://' in target or (path.parent / target).exists() or target.endswith('exercises.ipynb'), target
+    for name in ('tools/peers.py', 'styles.css', 'results/06_training/shipped.json', 'results/08_evaluation/samples.webp', 'images/samples.png'):
         assert (folder / name).read_bytes() == (ROOT / 'nbs' / name).read_bytes()
     for kind in ('paper', 'other'):
-        stored = {p.name for p in (ROOT / 'nbs/results' / kind).iterdir() if p.is_file()}
-        assert stored and stored == {p.name for p in (folder / 'results' / kind).iterdir()}
+        stored = {p.name for p in (ROOT / 'nbs/results/10_paper' / kind).iterdir() if p.is_file()}
+        assert stored and stored == {p.name for p in (folder / 'results/10_paper' / kind).iterdir()}
 
 
 def test_copies_have_no_solutions(tmp_path, monkeypatch):
@@ -144,16 +145,16 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_holds_the_notebooks(wheel, tmp_path):
-    assert (wheel / 'ddpm_teach/nbs/16_exercises.ipynb').is_file() and not list(wheel.rglob('checkpoint.safetensors'))
+    assert (wheel / 'ddpm_teach/nbs/tools/exercises.ipynb').is_file() and not list(wheel.rglob('checkpoint.safetensors'))
     run = subprocess.run([sys.executable, '-m', 'ddpm_teach', 'exercises', 'mine'], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(wheel)}, capture_output=True, text=True)
-    assert run.returncode == 0 and run.stdout.startswith(f'mine: {len(LESSONS) - 1} notebooks without solutions'), run.stdout + run.stderr
+    assert run.returncode == 0 and run.stdout.startswith(f'mine: {len(COPIED)} notebooks without solutions'), run.stdout + run.stderr
     assert_no_solutions(tmp_path / 'mine')
     again = subprocess.run([sys.executable, '-m', 'ddpm_teach', 'exercises', 'mine'], cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(wheel)}, capture_output=True, text=True)
     assert again.returncode == 2 and again.stderr.startswith("ddpm_teach: copy_exercises: 'mine' is not an empty folder") and again.stderr.count('\n') == 1
 
 
 def test_an_editable_install_finds_those_of_the_clone():
-    assert exercises._home() == ROOT / 'nbs'
+    assert notebooks() == ROOT / 'nbs'
 
 
 def test_every_exercise_is_described():

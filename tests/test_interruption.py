@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 
 from ddpm_teach import DDPM, Pictures, UNet, cosine_schedule, paper, save, train, training
-from ddpm_teach.plumbing.show import save_grid, write_whole
+from ddpm_teach.plumbing.files import write_whole
+from ddpm_teach.plumbing.show import save_grid
 from record import record
 
 resource = pytest.importorskip('resource')

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
-from mutants import ROOT, code_cells, quick_checks, trials
+from mutants import code_cells, quick_checks, trials
+from places import NOTEBOOKS, ROOT
 
-sys.path.insert(0, str(ROOT / 'nbs'))
+sys.path.insert(0, str(ROOT / 'nbs/tools'))
 from mistakes import MISTAKES, ROOMS  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.platform == 'win32', reason='forks processes')
@@ -17,7 +18,7 @@ RESULT = ROOT / 'nbs/results/bug_museum/mutations.json'
 def test_the_list_is_whole():
     assert len(MISTAKES) >= 60 and len({m.name for m in MISTAKES}) == len(MISTAKES)
     assert {m.module for m in MISTAKES} == {module for modules in ROOMS.values() for module in modules}
-    cells = {f'{path.stem}#{cell}' for path in (ROOT / 'nbs').glob('[01]*.ipynb') for cell, *_ in code_cells(path.stem)}
+    cells = {f'{path.stem}#{cell}' for path in NOTEBOOKS for cell, *_ in code_cells(path.stem)}
     assert {m.check for m in MISTAKES if not m.check.startswith('tests/')} <= cells
 
 
@@ -42,7 +43,7 @@ def test_the_stored_result_is_that_of_these_mistakes():
 @pytest.mark.slow
 def test_every_mistake_against_all_quick_checks():
     """Which notebooks notice? Writes nbs/results/bug_museum/mutations.json, which the bug museum shows."""
-    notebooks = ['00_show', '01_data', '02_schedule', '03_forward', '04_objective', '05_unet', '06_training', '07_sampling', '09_fast_sampling']
+    notebooks = ['show', '01_data', '02_schedule', '03_forward', '04_objective', '05_unet', '06_training', '07_sampling', '09_fast_sampling']
     checks = quick_checks(notebooks, 1)
     places = {f'{n}#{cell}': f'{n[:2]}: {heading}' for n in notebooks for cell, _, heading in code_cells(n)}
     homes = dict(zip(('show', 'data', 'schedule', 'forward', 'objective', 'unet', 'training', 'sampling', 'fast_sampling'), notebooks))

@@ -1,16 +1,15 @@
 """What holds for every notebook, read as a file."""
 import ast
 import collections
+import graphlib
 import json
 import pathlib
 import re
 
 import pytest
 
-from badges import LESSONS, badge
-
-ROOT = pathlib.Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
+from badges import badge
+from places import LESSONS, NOTEBOOKS, ROOMS, ROOT, module_of
 
 
 def cells(path, kind):
@@ -19,8 +18,7 @@ def cells(path, kind):
 
 
 def test_there_are_notebooks():
-    numbers = {p.name[:2] for p in NOTEBOOKS}
-    assert {'00', '01', '02', '03', '04', '05', '06', '07', '08', '09', '10', '11', '12', '13', '14', '15', '16', 'in'} <= numbers
+    assert {p.name[:2] for p in LESSONS} >= {'01', '02', '03', '04', '05', '06', '07', '08', '09', '10'} and len(ROOMS) >= 8
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -28,7 +26,7 @@ def test_outputs(path):
     for cell, source in cells(path, 'code'):
         for output in cell['outputs']:
             assert output['output_type'] != 'error', f'saved error: {output}'
-            assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {}), f'a widget or progress bar was saved (python tests/without_widgets.py takes it out), by:\n{source}'
+            assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {}), f'a widget or progress bar was saved (python tests/tools/prepare.py takes it out), by:\n{source}'
             for kind in output.get('data', {}):
                 if kind.startswith('image/'):
                     alt = output['metadata'].get('alt') or output['metadata'].get(kind, {}).get('alt', '')
@@ -52,7 +50,7 @@ def test_cells_are_short_and_directives_come_first(path):
         assert not any(line.startswith('#|') for line in lines[body[0]:]) if body else True, f'a directive below the first line of code:\n{source}'
 
 
-@pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.name[:2].isdigit()], ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_has_its_parts(path):
     prose = '\n'.join(source for _, source in cells(path, 'markdown'))
     assert prose.startswith('# ') and '## What could go wrong' in prose and '## Exercise' in prose and '## Where to read more' in prose
@@ -61,9 +59,9 @@ def test_a_lesson_has_its_parts(path):
     assert path.stat().st_size < 1_000_000
 
 
-@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+@pytest.mark.parametrize('path', LESSONS + ROOMS, ids=lambda p: p.stem)
 def test_a_lesson_opens_in_colab(path):
-    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), 'run: python tests/badges.py'
+    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), 'run: python tests/tools/prepare.py'
 
 
 def test_nothing_is_defined_twice():
@@ -84,25 +82,21 @@ def test_links_lead_somewhere(path):
             assert '://' in target or (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize('path', [p for p in NOTEBOOKS if p.name[:2].isdigit()], ids=lambda p: p.stem)
-def test_imports_come_from_above(path):
-    rooms = {re.search(r'#\| default_exp (\w+)', s).group(1): p.name[:2] for p in NOTEBOOKS for _, s in cells(p, 'code') if '#| default_exp' in s}
+def imports(path, kinds):
+    """The modules of the package that the exported cells of a notebook import, or the others."""
     for _, source in cells(path, 'code'):
-        for module, names in re.findall(r'^from ddpm_teach\.(\w+) import (.*)', source, flags=re.M):
-            # The exercises is the last, and its checks are used by all: they know the answers, and nothing of them goes into the library.
-            is_check = module == 'exercises' and not source.startswith('#| export') and re.fullmatch(r'RIGHT|check_\w+', names)
-            assert is_check or rooms[module] < path.name[:2], f'{path.name} imports {module}'
+        if source.startswith('#| export') in kinds:
+            yield from re.findall(r'^from ddpm_teach\.([\w.]+) import', source, flags=re.M)
 
 
-def test_quarto_gets_the_code_and_runs_nothing(monkeypatch):
-    """nbdev would take exported cells out of the pages, and run those that import something without the cells above them."""
-    processors = pytest.importorskip('nbdev.processors', reason='nbdev is missing: pip install -e ".[dev]"')
-    from execnb.nbio import read_nb
-    monkeypatch.chdir(ROOT)
-    for path in NOTEBOOKS:
-        shown = read_nb(path)
-        processors.FilterDefaults()(shown)
-        kept = {cell.id for cell in shown.cells if cell.source}
-        for cell, source in cells(path, 'code'):
-            hidden = re.search(r'\A(#\|.*\n)*#\| hide$', source, flags=re.M) is not None      # a lone default_exp has to be hidden, too
-            assert (cell['id'] in kept) != hidden and not ('default_exp' in source and not hidden), source
+def test_imports_run_one_way():
+    """Plumbing asks plumbing, lessons ask plumbing and what comes before them, and nobody goes in a circle."""
+    homes = {module_of(path): path for path in LESSONS + ROOMS}
+    asks = {module: set(imports(path, {True})) for module, path in homes.items() if module}
+    graphlib.TopologicalSorter(asks).prepare()                              # raises CycleError
+    for module, asked in asks.items():
+        for other in asked:
+            if homes[module].parent.name == 'plumbing':
+                assert homes[other].parent.name == 'plumbing', f'{module} imports {other}'
+            elif homes[module] in LESSONS and homes[other] in LESSONS:
+                assert homes[other].name < homes[module].name, f'{module} imports {other}'

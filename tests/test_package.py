@@ -26,7 +26,7 @@ def run(code, **env):
 
 def test_readme_is_the_index():
     from readme import readme
-    assert (ROOT / 'README.md').read_text(encoding='utf-8') == readme(), 'run: python tests/readme.py'
+    assert (ROOT / 'README.md').read_text(encoding='utf-8') == readme(), 'run: python tests/tools/prepare.py'
 
 
 def test_version_is_one():

@@ -13,9 +13,10 @@ import pytest
 
 import ddpm_teach
 from conftest import SHOTS
+from places import NOTEBOOKS, name_of
 
 ROOT = pathlib.Path(__file__).parents[1]
-NOTEBOOKS = sorted(path.stem for path in (ROOT / 'nbs').glob('*.ipynb'))
+PAGES = [name_of(path) for path in NOTEBOOKS]
 MISSING = [name for name in ('sphinx', 'myst_nb', 'furo', 'mathjax') if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f'no {", ".join(MISSING)}: the site is built after pip install -e ".[docs]"')
 
@@ -46,13 +47,14 @@ def site(source):
 @pytest.fixture(scope='module')
 def pages(site):
     from bs4 import BeautifulSoup
-    return {path.name: BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser') for path in site.glob('*.html')}
+    return {path.relative_to(site).as_posix(): BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser') for path in site.rglob('*.html')}
 
 
 def test_every_notebook_has_a_page_in_order(pages):
-    assert {f'{name}.html' for name in NOTEBOOKS} <= set(pages)
-    order = [link['href'] for link in pages['00_show.html'].select('.sidebar-tree a')]
-    assert [name if name != '#' else '00_show.html' for name in order] == [f'{name}.html' for name in NOTEBOOKS if name != 'index'] + ['api.html']
+    assert {f'{name}.html' for name in PAGES} <= set(pages)
+    order = [link['href'] for link in pages['index.html'].select('.sidebar-tree a')]
+    floors = [[f'{name}.html' for name in PAGES if pattern.match(name)] for pattern in map(re.compile, (r'\d', 'tools/', 'plumbing/'))]
+    assert order == floors[0] + floors[1] + ['api.html'] + floors[2]
     assert pages['07_sampling.html'].h1.text.startswith('07 Sampling')
 
 
@@ -74,13 +76,14 @@ def test_links_lead_somewhere(site, pages):
                 continue
             path, _, anchor = target.partition('#')
             path = unquote(path.partition('?')[0]) or name
-            assert (site / path).is_file(), f'{name}: {target}'
+            file = (site / name).parent / path if path != name else site / name
+            assert file.is_file(), f'{name}: {target}'
             if anchor and path.endswith('.html'):
-                assert unquote(anchor) in anchors[path], f'{name}: {target}'
+                assert unquote(anchor) in anchors[file.resolve().relative_to(site.resolve()).as_posix()], f'{name}: {target}'
 
 
 def test_pictures_are_all_there_with_their_words(pages):
-    for name in NOTEBOOKS:
+    for name in PAGES:
         words = []
         for cell in json.loads((ROOT / 'nbs' / f'{name}.ipynb').read_text(encoding='utf-8'))['cells']:
             if cell['cell_type'] == 'markdown':
@@ -92,7 +95,7 @@ def test_pictures_are_all_there_with_their_words(pages):
 
 
 def test_hidden_cells_and_directives_are_not_shown(pages):
-    shown = [code.text for name in NOTEBOOKS for code in pages[f'{name}.html'].select('.cell_input pre')]
+    shown = [code.text for name in PAGES for code in pages[f'{name}.html'].select('.cell_input pre')]
     assert len(shown) > 200 and not any(re.search(r'^#\|', text, flags=re.M) for text in shown)
 
 
@@ -134,10 +137,10 @@ def test_formulas_and_search_without_a_network(site, page):
 def test_broken_links_break_the_build(source, site):
     """Each of them is a warning, and the command makes an error of any warning."""
     assert '-W' in re.search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8')).group(1).split()
-    path = source / 'nbs' / '15_command_line.ipynb'
+    path = source / 'nbs/tools/command_line.ipynb'
     whole = path.read_text(encoding='utf-8')
     notebook = json.loads(whole)
-    targets = ['99_notebook.ipynb', '00_show.ipynb#elsewhere', '#nowhere', 'missing.txt', 'images/missing.png']
+    targets = ['99_notebook.ipynb', '../02_schedule.ipynb#elsewhere', '#nowhere', 'missing.txt', 'images/missing.png']
     notebook['cells'][0]['source'] += [f'\n\n{"!" * target.endswith("png")}[gone]({target})' for target in targets]
     try:
         path.write_text(json.dumps(notebook), encoding='utf-8')

@@ -298,8 +298,8 @@ def test_the_notebooks_run_without_a_network(tmp_path):
     shutil.copy(ROOT / 'settings.ini', tmp_path)
     env = os.environ | dict(PYTHONPATH=str(tmp_path), OMP_NUM_THREADS='1')
     found, start = {}, time.perf_counter()
-    for path in sorted((tmp_path / 'nbs').glob('*.ipynb')):
-        command = f'ip link set lo up && nbdev_test --path nbs/{path.name} --n_workers 1'
+    for path in sorted((tmp_path / 'nbs').rglob('*.ipynb')):
+        command = f'ip link set lo up && nbdev_test --path {path.relative_to(tmp_path)} --n_workers 1'
         done = subprocess.run(['unshare', '-n', 'sh', '-c', command], cwd=tmp_path, env=env, capture_output=True, text=True)
         found[path.stem] = done.returncode == 0
         print(path.stem, found[path.stem], (done.stdout + done.stderr)[-500:] if done.returncode else '')

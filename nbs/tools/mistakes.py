@@ -13,7 +13,7 @@ class Mistake(NamedTuple):
 
     def changed(self) -> str:
         "The source of the module with the mistake in it."
-        source = (resources.files('ddpm_teach') / f'{self.module}.py').read_text(encoding='utf-8')
+        source = (resources.files('ddpm_teach') / f'{self.module.replace(".", "/")}.py').read_text(encoding='utf-8')
         if source.count(self.right) != 1:
             raise ValueError(f'{self.name}: the text to change stands {source.count(self.right)} times in {self.module}.py, it should stand there once: {self.right!r}')
         return source.replace(self.right, self.wrong)
@@ -21,7 +21,7 @@ class Mistake(NamedTuple):
     def inject(self) -> ModuleType:
         "The module with the mistake in it, beside the sound one: the rest of the package does not see it."
         module = ModuleType(f'ddpm_teach.{self.module}')
-        module.__package__ = 'ddpm_teach'
+        module.__package__ = module.__name__.rpartition('.')[0]
         exec(compile(self.changed(), f'{self.module}.py with a mistake', 'exec'), module.__dict__)
         sound = import_module(module.__name__)
         for name, kind in list(vars(module).items()):                     # a Schedule with a mistake must pass for a Schedule
@@ -30,14 +30,14 @@ class Mistake(NamedTuple):
         return module
 
 
-ROOMS = {'data': ('show', 'data'), 'schedule': ('schedule',), 'forward': ('forward',), 'objective': ('objective',), 'network': ('unet',),
+ROOMS = {'data': ('plumbing.show', 'data'), 'schedule': ('schedule',), 'forward': ('forward',), 'objective': ('objective',), 'network': ('unet',),
          'training': ('training',), 'sampling': ('sampling', 'fast_sampling')}
 
 MISTAKES = [Mistake(*row) for row in [
     # data
-    ('data in [0, 1]', 'show', 'images.float() / 127.5 - 1', 'images.float() / 255', '01_data#d20d76a0'),
-    ('truncated to bytes, not rounded', 'show', '* 127.5).round().to(torch.uint8)', '* 127.5).to(torch.uint8)', '00_show#0c20e413'),
-    ('what lies outside [-1, 1] wraps around', 'show', '.float().clamp(-1, 1) + 1)', '.float() + 1)', '00_show#0c20e413'),
+    ('data in [0, 1]', 'plumbing.show', 'images.float() / 127.5 - 1', 'images.float() / 255', '01_data#d20d76a0'),
+    ('truncated to bytes, not rounded', 'plumbing.show', '* 127.5).round().to(torch.uint8)', '* 127.5).to(torch.uint8)', 'show#0c20e413'),
+    ('what lies outside [-1, 1] wraps around', 'plumbing.show', '.float().clamp(-1, 1) + 1)', '.float() + 1)', 'show#0c20e413'),
     ('the reference set is mirrored too', 'data', 'flip: bool = False', 'flip: bool = True', '01_data#d20d76a0'),
     ('mirrored top to bottom', 'data', 'x0.flip(-1)', 'x0.flip(-2)', '01_data#d20d76a0'),
     ('every epoch in the same order', 'data', "generator(seed, ORDER, _check_whole('epoch', epoch, 0))", 'generator(seed, ORDER)', '01_data#d20d76a0'),

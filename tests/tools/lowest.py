@@ -1,9 +1,9 @@
-"""The lowest version of every requirement that settings.ini allows, as constraints for pip: `python tests/lowest.py > constraints.txt`."""
+"""The lowest version of every requirement that settings.ini allows, as constraints for pip: `python tests/tools/lowest.py > constraints.txt`."""
 import configparser
 import pathlib
 import re
 
-SETTINGS = pathlib.Path(__file__).parents[1] / 'settings.ini'
+SETTINGS = pathlib.Path(__file__).parents[2] / 'settings.ini'
 
 
 def requirements(*extras: str) -> dict[str, str]:

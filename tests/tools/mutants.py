@@ -14,14 +14,15 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).parents[1]
+from places import ROOT, module_of, notebook as find
+
 PRELOAD = ['torch', 'torchvision', 'accelerate', 'matplotlib.pyplot', 'IPython.display', 'safetensors.torch', 'tqdm.auto', 'joblib', 'filelock', 'platformdirs', 'pytest']
 
 
 def code_cells(notebook: str) -> list[tuple[str, str, str]]:
     """(id, source, nearest heading) of each code cell that is not exported, nor slow."""
     found, heading = [], ''
-    for cell in json.loads((ROOT / 'nbs' / f'{notebook}.ipynb').read_text(encoding='utf-8'))['cells']:
+    for cell in json.loads(find(notebook).read_text(encoding='utf-8'))['cells']:
         source = ''.join(cell['source'])
         if cell['cell_type'] == 'markdown':
             heading = (re.findall(r'^#+ (.*)$', source, flags=re.M) or [heading])[-1]
@@ -84,13 +85,14 @@ def install(module: str, source: str, folder: str):
     changed = importlib.util.module_from_spec(spec)
     sys.modules[changed.__name__] = changed
     spec.loader.exec_module(changed)
-    setattr(ddpm_teach, module, changed)
+    home, _, name = changed.__name__.rpartition('.')
+    setattr(importlib.import_module(home), name, changed)
 
 
 def run_cells(notebook: str, cells: list[tuple[str, str]]):
     """Run cells as their notebook would. What the notebook exports comes from the package, so a change there is seen."""
-    exported = re.search(r'#\| default_exp (\w+)', (ROOT / 'nbs' / f'{notebook}.ipynb').read_text(encoding='utf-8'))
-    space = dict(vars(importlib.import_module(f'ddpm_teach.{exported.group(1)}'))) if exported else {}
+    exported = module_of(find(notebook))
+    space = dict(vars(importlib.import_module(f'ddpm_teach.{exported}'))) if exported else {}
     space['__name__'] = '__main__'
     for cell, source in cells:
         try:
@@ -133,7 +135,7 @@ def trial(change: tuple[str, str] | None, checks: list[str], limit: int = 120, t
     `together`: the first alone, the others of one notebook in one go, up to the first that fails. `stop`: all of one notebook in one go, and end at the first that fails."""
     os.environ.update(IN_TEST='1', MPLBACKEND='Agg')
     os.chdir(ROOT / 'nbs')
-    sys.path[:0] = [str(ROOT), str(ROOT / 'nbs'), str(ROOT / 'tests')]
+    sys.path[:0] = [str(ROOT), str(ROOT / 'nbs/tools'), str(ROOT / 'tests'), str(ROOT / 'tests/tools')]
     import torch
     torch.set_num_threads(1)
     jobs = {c: [c] for c in (checks if not together else [] if stop else checks[:1])}

@@ -9,7 +9,8 @@ import sys
 import time
 from importlib import metadata
 
-from mutants import ROOT, quick_checks, trials
+from mutants import quick_checks, trials
+from places import ROOT
 
 RESULT = ROOT / 'nbs/results/bug_museum/mutation_score.json'
 NOTEBOOKS = {'schedule': '02_schedule', 'forward': '03_forward', 'objective': '04_objective', 'sampling': '07_sampling', 'fast_sampling': '09_fast_sampling'}

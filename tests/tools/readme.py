@@ -1,19 +1,18 @@
-"""README.md is nbs/index.ipynb turned into Markdown. `python tests/readme.py` writes it; a test compares."""
-import pathlib
+"""README.md is nbs/index.ipynb turned into Markdown."""
 import re
 
 from nbconvert import MarkdownExporter
+from places import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
+LOCAL_LINK = r'\]\((?!\w+://|#)(\.\./)?([^)]+)\)'
 
 
 def readme() -> str:
-    """The text that README.md should have: links to files beside the notebook lead through nbs/."""
+    """The text of README.md: links to files beside the notebook lead through nbs/."""
     text, _ = MarkdownExporter().from_filename(ROOT / 'nbs' / 'index.ipynb')
-    local = r'\]\((?!\w+://|#)(?:\.\./)?([^)]+)\)'
-    place = lambda match: f']({match.group(1)})' if '](../' in match.group(0) else f'](nbs/{match.group(1)})'
-    return re.sub(local, place, text).strip() + '\n'
+    from_root = re.sub(LOCAL_LINK, lambda m: '](' + ('' if m[1] else 'nbs/') + f'{m[2]})', text)
+    return from_root.strip() + '\n'
 
 
-if __name__ == '__main__':
+def write_readme():
     (ROOT / 'README.md').write_text(readme(), encoding='utf-8')

@@ -6,7 +6,7 @@ import os
 import pathlib
 import platform
 
-FILE = pathlib.Path(__file__).parents[1] / 'nbs' / 'results' / 'trust.json'
+FILE = pathlib.Path(__file__).parents[2] / 'nbs/results/tests/trust.json'
 
 
 def record(name: str, **found):

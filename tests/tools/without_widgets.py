@@ -1,15 +1,20 @@
-"""Take live widgets out of the saved outputs of the notebooks: without a kernel they show an error. `python tests/without_widgets.py`."""
-import pathlib
-
+"""Live widgets in saved outputs show an error without a kernel; this takes them out."""
 import nbformat
+from places import NOTEBOOKS
 
 WIDGET = 'application/vnd.jupyter.widget-view+json'
 
-for path in sorted((pathlib.Path(__file__).parents[1] / 'nbs').glob('*.ipynb')):
-    notebook = nbformat.read(path, as_version=4)
-    live = [cell for cell in notebook.cells if any(WIDGET in output.get('data', {}) for output in cell.get('outputs', []))]
-    for cell in live:
-        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get('data', {})]
-    if live or 'widgets' in notebook.metadata:
-        notebook.metadata.pop('widgets', None)
-        nbformat.write(notebook, path)
+
+def is_live(output) -> bool:
+    return WIDGET in output.get('data', {})
+
+
+def take_out_widgets():
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        live = [c for c in notebook.cells if any(map(is_live, c.get('outputs', [])))]
+        for cell in live:
+            cell.outputs = [output for output in cell.outputs if not is_live(output)]
+        if live or 'widgets' in notebook.metadata:
+            notebook.metadata.pop('widgets', None)
+            nbformat.write(notebook, path)
