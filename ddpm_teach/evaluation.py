@@ -11,11 +11,12 @@ __all__ = ['Images', 'Characters', 'GROUPS', 'Reader', 'reader', 'features', 're
 # %% ../nbs/08_evaluation.ipynb #8c3e3bf5
 import json
 import math
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from importlib import resources
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Real, UInt8
 from safetensors import safe_open
@@ -30,7 +31,7 @@ from .plumbing.draws import generator
 from .plumbing.show import to_float, to_uint8
 from .plumbing.types import typed
 
-# %% ../nbs/08_evaluation.ipynb #new1
+# %% ../nbs/08_evaluation.ipynb #4bd647ff
 Images = Float[Tensor, " n c h w"] | UInt8[Tensor, " n c h w"]   # in [-1, 1], or bytes
 Characters = Float[Tensor, " n 3 32 32"] | UInt8[Tensor, " n 3 32 32"]
 
@@ -56,7 +57,7 @@ class Reader(nn.Module):
             nn.Sequential(_conv(32, 64, 2), _conv(64, 64)),
         ])
         self.last = nn.Sequential(
-            *[_conv(64, 96, 2), _conv(96, 96), nn.Flatten(), nn.Dropout(.3)],
+            _conv(64, 96, 2), _conv(96, 96), nn.Flatten(), nn.Dropout(.3),
             nn.Linear(96 * 4 * 4, sum(sizes)),
         )
         width = 2 * (3 + 3 + 16 + 32 + 64)      # of the features: two of each channel
@@ -75,8 +76,7 @@ class Reader(nn.Module):
     def features(
         self, images: Float[Tensor, " b 3 32 32"]
     ) -> Float[Tensor, " b 236"]:
-        """Mean and standard deviation over the picture of: its colours, their fine
-        detail, and three blocks of the network."""
+        """Mean and spread over the picture of colours, fine detail and three blocks."""
         blurred = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
         seen = [images, (images - blurred).abs()]
         x = images
@@ -123,7 +123,7 @@ def features(
     parts = _in_parts(images, extractor or reader().features)
     return torch.cat(parts).double()
 
-# %% ../nbs/08_evaluation.ipynb #new2
+# %% ../nbs/08_evaluation.ipynb #875325a9
 @typed
 def read_labels(
     images: Characters,
@@ -157,8 +157,10 @@ def frechet_from_moments(
     mean_b: Float[Tensor, " d"],
     cov_b: Float[Tensor, " d d"],
 ) -> float:
-    """The squared Frechet distance of two Gaussians (Dowson and Landau 1982), as FID
-    uses it (Heusel et al. 2017, eq. 6); a little below 0 when numbers are rounded."""
+    """The squared Frechet distance of two Gaussians (Heusel et al. 2017, eq. 6).
+
+    The formula is Dowson and Landau's (1982). Rounded, it may be a little below 0.
+    """
     mixed = torch.linalg.svdvals(_root(cov_a) @ _root(cov_b)).sum()
     apart = (mean_a - mean_b).square().sum()
     return (apart + cov_a.trace() + cov_b.trace() - 2 * mixed).item()
@@ -179,8 +181,9 @@ GROUPS = 20
 
 
 def jackknife(without: Callable[[int | None], float]) -> Estimate:
-    """An estimate with its interval, from leaving out one of 20 groups at a time
-    (Efron and Tibshirani 1993, chapter 11).
+    """An estimate with its interval, from leaving out one of 20 groups at a time.
+
+    Efron and Tibshirani 1993, chapter 11.
 
     Args:
         without: the measure without group 0..19, or with all of them (None).
@@ -267,13 +270,14 @@ def _self_pairs(groups: list[Tensor], kernel: Callable) -> Tensor:
         sums.append(sum(kernel(x[None], x[None])[0, 0] for x in group))
     return torch.stack(sums).diag()
 
-# %% ../nbs/08_evaluation.ipynb #new3
+# %% ../nbs/08_evaluation.ipynb #cbc0263a
 @typed
 def kernel_distance(
     a: Float[Tensor, " n d"], b: Float[Tensor, " m d"], kernel: Callable = polynomial
 ) -> Estimate:
-    """The squared distance of two sets in the terms of a kernel, unbiased (Gretton et
-    al. 2012, eq. 3): about 0 for sets from one source, also below.
+    """The squared distance of two sets in the terms of a kernel, without bias.
+
+    About 0 for sets from one source, also below (Gretton et al. 2012, eq. 3).
 
     Args:
         a: features, of 40 pictures or more.
@@ -375,8 +379,9 @@ def label_coverage(
 def label_variation(
     labels: Int[Tensor, " n attributes"], truth: Int[Tensor, " m attributes"]
 ) -> Estimate:
-    """The total variation of `label_coverage`, averaged over the attributes: 0 for the
-    same shares, 1 for nothing in common.
+    """The total variation of `label_coverage`, averaged over the attributes.
+
+    0 for the same shares, 1 for nothing in common.
 
     Args:
         labels: of 40 samples or more, as `read_labels` gives them.
@@ -433,8 +438,9 @@ def _share_nearer(a: Tensor, b: Tensor) -> float:
 
 @typed
 def nearer(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
-    """The probability that a sample is nearer to the training set than a held-out
-    picture (Mann and Whitney 1947): .5 if nothing was learned by heart.
+    """The probability that a sample is nearer to the training set than a real picture.
+
+    .5 if nothing was learned by heart (Mann and Whitney 1947).
 
     Args:
         a: distances of 40 samples or more to the training set.
@@ -444,14 +450,15 @@ def nearer(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
     b = in_groups('b', b)
     return jackknife(lambda g: _share_nearer(all_but(a, g), all_but(b, g)))
 
-# %% ../nbs/08_evaluation.ipynb #new10
+# %% ../nbs/08_evaluation.ipynb #3a027e16
 def _share_of_copies(a: Tensor, b: Tensor) -> float:
     return (a < b.quantile(.01)).double().mean().item()
 
 
 @typed
 def copies(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
-    """The share of samples nearer than all but the nearest 1% of the held-out pictures:
+    """The share of samples nearer than all but the nearest 1% of real pictures.
+
     .01 if none is a copy.
 
     Args:
@@ -462,11 +469,23 @@ def copies(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
     b = in_groups('b', b)
     return jackknife(lambda g: _share_of_copies(all_but(a, g), all_but(b, g)))
 
-# %% ../nbs/08_evaluation.ipynb #bc9388bd
+# %% ../nbs/08_evaluation.ipynb #bc9388bc
 def _as_numbers(images: Tensor) -> Tensor:
     return to_float(images) if images.dtype == torch.uint8 else images
 
 
+def _normal(rng: np.random.Generator, x0: Tensor) -> Tensor:
+    noise = rng.standard_normal(tuple(x0.shape), dtype='float32')
+    return torch.from_numpy(noise).to(x0)
+
+
+def _every_t(T: int, per_t: int, n: int, rng: np.random.Generator) -> Iterator:
+    "Each t, `per_t` times, and for each a picture out of n; fifty at a time."
+    t = torch.arange(1, T + 1).repeat_interleave(per_t)
+    rows = torch.from_numpy(rng.integers(n, size=T * per_t))
+    return zip(t.split(50), rows.split(50))
+
+# %% ../nbs/08_evaluation.ipynb #bc9388bd
 @typed
 def by_step(
     model: Denoiser,
@@ -476,8 +495,9 @@ def by_step(
     seed: int = 0,
     draw: Callable | None = None,
 ) -> Float[Tensor, " T per_t"]:
-    """What belongs to each t = 1..T, for a few pictures each. Asks the network
-    T * per_t times.
+    """What belongs to each t = 1..T, for a few pictures each.
+
+    Asks the network T * per_t times.
 
     Args:
         images: numbers in [-1, 1], or bytes; in any range with `terms` of your own.
@@ -490,20 +510,13 @@ def by_step(
     check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
     check_whole('per_t', per_t)
     rng = generator(seed)
-
-    def normal(x0: Tensor) -> Tensor:
-        noise = rng.standard_normal(tuple(x0.shape), dtype='float32')
-        return torch.from_numpy(noise).to(x0)
-
+    draw = draw or partial(_normal, rng)
     T = model.schedule.T
-    every_t = torch.arange(1, T + 1).repeat_interleave(per_t)
-    chosen = torch.from_numpy(rng.integers(len(x0), size=T * per_t))
     found = []
-    for t, rows in zip(every_t.split(50), chosen.split(50)):
-        part = x0[rows]
-        eps = (draw or normal)(part)
+    for t, rows in _every_t(T, per_t, len(x0), rng):
+        eps = draw(x0[rows])
         with torch.no_grad():
-            found.append(terms(model, part, t, eps))
+            found.append(terms(model, x0[rows], t, eps))
     return torch.cat(found).reshape(T, per_t)
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0db
@@ -520,7 +533,7 @@ class Bits(NamedTuple):
     steps: Tensor
     prior: float
 
-
+# %% ../nbs/08_evaluation.ipynb #8ae2b0dc
 @typed
 def bits_per_dim(
     model: Denoiser,
@@ -530,8 +543,9 @@ def bits_per_dim(
     seed: int = 0,
     draw: Callable | None = None,
 ) -> Bits:
-    """How many bits the model needs at most for each colour of each pixel (Ho et al.
-    2020, section 3.3). Asks the network T * per_t times.
+    """The bits that a model needs at most for each colour of each pixel.
+
+    Ho et al. 2020, section 3.3. Asks the network T * per_t times.
 
     Args:
         images: bytes, or numbers in [-1, 1] that were bytes.
@@ -553,8 +567,9 @@ def bits_per_dim(
 def evaluate(
     samples: Characters, training: Pictures, held_out: Pictures
 ) -> dict[str, Estimate]:
-    """Every measure of samples in this notebook. Lower is better, but for `nearer` and
-    `copies`, which should be .5 and .01.
+    """Every measure of samples in this notebook.
+
+    Lower is better, but for `nearer` and `copies`, which should be .5 and .01.
 
     Args:
         samples: 40 or more, numbers in [-1, 1], or bytes.

@@ -51,15 +51,15 @@ def brightness(images: UInt8[Tensor, " n c h w"]) -> Estimate:
 
 @typed
 def contrast(images: UInt8[Tensor, " n c h w"]) -> Estimate:
-    """The standard deviation of the pixels of a picture, on average, in units of
-    [-1, 1]; of 40 pictures or more."""
+    """The spread of a picture's pixels in units of [-1, 1]; of 40 pictures or more."""
     return _mean(to_float(images).flatten(1).std(1))
 
-# %% ../nbs/10_paper.ipynb #new1
+# %% ../nbs/10_paper.ipynb #c6c24651
 @typed
 def grain(images: UInt8[Tensor, " n c side side"]) -> Estimate:
-    """The size of noise in the flattest quarter of each picture: the standard deviation
-    of blocks of 4 x 4, in units of [-1, 1].
+    """The size of noise in the flattest quarter of each picture.
+
+    It is the standard deviation of blocks of 4 x 4, in units of [-1, 1].
 
     Args:
         images: 40 or more, their side a multiple of 4.
@@ -73,12 +73,11 @@ def grain(images: UInt8[Tensor, " n c side side"]) -> Estimate:
 
 @typed
 def unclear(images: Characters, limit: float = .1) -> Estimate:
-    """The share of pictures in which the reader of notebook 08 doubts what it sees: on
-    average over all attributes more than `limit`.
+    """The share of pictures in which the reader of notebook 08 doubts what it sees.
 
     Args:
         images: 40 or more, bytes, or numbers in [-1, 1].
-        limit: 0..1.
+        limit: it doubts more than this, 0..1, on average over all attributes.
     """
     _, sure = read_labels(images)
     return _mean(((1 - sure).mean(1) > limit).double())
@@ -104,11 +103,11 @@ def _losses_at(model: DDPM, x0: Tensor, t: int) -> dict:
 def losses_of(
     model: DDPM, images: UInt8[Tensor, " n c h w"], points: int = 20
 ) -> list[dict]:
-    """The mean absolute and squared error in eps at evenly spread t, in pictures that
-    the model was not trained on.
+    """The mean absolute and squared error in eps at evenly spread t.
 
     Args:
         model: predicts eps.
+        images: that it was not trained on.
         points: how many t, 1..T.
 
     Returns:
@@ -149,7 +148,7 @@ WAYS = {
     'no x_t': Way(partial(ancestral, keep_x=False), most=64),
 }
 
-# %% ../nbs/10_paper.ipynb #new3
+# %% ../nbs/10_paper.ipynb #2e6c558a
 def _is_there(path: Path) -> bool:
     "Whether pictures were drawn, and the network has not been trained since."
     trained = (path.parent / 'checkpoint.safetensors').stat().st_mtime
@@ -221,6 +220,22 @@ def _draw_and_judge(
         some.append(images[:24])
     return cells, torch.cat(some)
 
+# %% ../nbs/10_paper.ipynb #ee00616b
+def _trained(
+    schedule: Schedule,
+    data: Pictures,
+    epochs: int,
+    loss: Callable,
+    seed: int,
+    hooks: list,
+) -> tuple[DDPM, DDPM]:
+    "The network of the paper: with its last weights, and with their average."
+    torch.manual_seed(seed)
+    raw = DDPM(UNet(), schedule, 'eps')
+    objective = denoising(loss, weight=None)
+    averaged, _ = train(raw, data, epochs, objective=objective, seed=seed, hooks=hooks)
+    return raw.eval(), averaged
+
 # %% ../nbs/10_paper.ipynb #ee00616a
 @typed
 def run_experiment(
@@ -235,8 +250,9 @@ def run_experiment(
     out: str | Path = 'runs/paper',
     progress: bool = True,
 ) -> dict:
-    """Train and judge a network as the paper does (Amadi and Perriu): it predicts eps,
-    without weights. Given again after an interruption, it goes on.
+    """Train and judge a network as the paper does (Amadi and Perriu).
+
+    It predicts eps, without weights. Given again after an interruption, it goes on.
 
     Args:
         name: of the run: its files are `out`/name.json and `out`/name.webp.
@@ -258,24 +274,18 @@ def run_experiment(
     start = time.perf_counter()
     folder = Path(out) / name
     data, held_out = _split(data)
-    torch.manual_seed(seed)
-    raw = DDPM(UNet(), schedule, 'eps')
-    objective = denoising(loss, weight=None)
     hooks = usual(folder, progress=progress)
-    averaged, _ = train(raw, data, epochs, objective=objective, seed=seed, hooks=hooks)
+    models = _trained(schedule, data, epochs, loss, seed, hooks)
     log = json.loads((folder / 'log.json').read_text())
 
     judge = partial(_judged, data=data, held_out=held_out)
-    models = (raw.eval(), averaged)
     cells, some = _draw_and_judge(models, samples, judge, folder, log['bf16'], progress)
-    losses = {
-        'averaged': losses_of(averaged, held_out.images[:500]),
-        'raw': losses_of(raw, held_out.images[:500]),
-    }
+    raw, averaged = (losses_of(model, held_out.images[:500]) for model in models)
     save_grid(some, folder.parent / f'{name}.webp', cols=24, zoom=1)
     seconds = round(time.perf_counter() - start)
     found = dict(name=name, epochs=epochs, samples=samples)
     found |= dict(abar_T=schedule.abar[-1].item(), seconds_of_last_start=seconds)
+    losses = dict(averaged=averaged, raw=raw)
     found |= dict(log=log, cells=cells, losses=losses)
     text = json.dumps(found, indent=1) + '\n'
     write_whole(folder.parent / f'{name}.json', text.encode())
