@@ -269,7 +269,8 @@ def run_experiment(
         What is written to `out`/name.json.
     """
     if several():
-        raise ValueError('run_experiment: several processes run, it should be one')
+        raise ValueError(
+            'run_experiment: several processes were started, it should be one')
     check_whole('samples', samples, 2 * GROUPS)
     start = time.perf_counter()
     folder = Path(out) / name
@@ -306,5 +307,5 @@ def results(folder: str | Path | None = None) -> dict[str, dict]:
         except (ValueError, RecursionError) as error:
             raise ValueError(
                 f'results: {str(path)!r} is no file of results ({error}); '
-                'it should be removed, or the experiment run again') from None
+                'remove it, or run the experiment again') from None
     return found
