@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['check_whole', 'check_above_zero', 'check_between', 'check_inside', 'check_order', 'check_steps', 'check_one_of',
            'check_alt', 'check_kind', 'check_numbers', 'check_alike', 'check_finite', 'check_mixture', 'check_rest',
-           'check_range', 'check_images', 'check_multiple', 'check_groups', 'check_unet', 'check_fits']
+           'check_bytes', 'check_labels', 'check_range', 'check_images', 'check_multiple', 'check_groups', 'check_unet',
+           'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import math
@@ -222,6 +223,26 @@ def check_rest(name: str, x: Tensor, like: Tensor):
         wanted = ', '.join(map(str, like.shape[1:]))
         raise ValueError(
             f'{name} has shape {tuple(x.shape)}, it should be (b, {wanted})')
+
+# %% ../../nbs/plumbing/checks.ipynb #c4ec0007
+def check_bytes(name: str, images: Tensor):
+    """That these are pictures as bytes, (n, C, H, W)."""
+    wanted = 'dtype torch.uint8 (0..255), which `to_uint8` makes'
+    check_kind(name, images, lambda dtype: dtype == torch.uint8, wanted)
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(
+            f'{name} has shape {tuple(images.shape)}, it should be (1 or more, channels, '
+            'height, width)')
+
+
+def check_labels(name: str, labels: Tensor, rows: int, columns: int):
+    """That these are labels, a row for each picture, a column for each attribute."""
+    is_tensor = isinstance(labels, Tensor)
+    found = tuple(labels.shape) if is_tensor else type(labels).__name__
+    if found != (rows, columns):
+        raise ValueError(
+            f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for each '
+            'picture, a column for each attribute')
 
 # %% ../../nbs/plumbing/checks.ipynb #8a8f4220
 def check_range(name: str, x: Tensor, most: float = math.inf):
