@@ -463,7 +463,7 @@ def _merge_as_if_surer_were_less(a, var_a, b, var_b) -> tuple:
 def _merge_and_add_variances(a, var_a, b, var_b) -> tuple:
     return _merge(a, var_a, b, var_b)[0], var_a + var_b
 
-
+# %% ../nbs/tools/exercises.ipynb #b3c10025
 def _merged(merge: Callable = _merge, **changes: Callable) -> Callable:
     "Both opinions merged; each change is a function of all arguments."
     def answer(x0, xt, t, schedule):
@@ -1348,10 +1348,7 @@ def copy_exercises(folder: str | Path) -> Path:
     half-written: the copies are made under another name beside it, then renamed.
 
     Args:
-        folder: new, or empty; folders above it are made.
-
-    Returns:
-        The folder.
+        folder: new, or empty; folders above it are made. It is returned.
 
     Raises:
         FileExistsError: if the folder holds anything, or is a file.
