@@ -41,7 +41,7 @@ setup(
     url=cfg['git_url'],
     project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
     packages=find_packages(include=['ddpm_teach', 'ddpm_teach.*']),
-    package_data={'ddpm_teach': ['*.safetensors']},
+    package_data={'ddpm_teach': ['*.safetensors', '*.pyi', 'py.typed']},
     python_requires='>=' + cfg['min_python'],
     install_requires=lines('requirements'),
     extras_require={extra: lines(f'{extra}_requirements') for extra in ('bench', 'course', 'dev', 'docs', 'inception')},

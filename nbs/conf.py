@@ -1,4 +1,5 @@
 """The notebooks as a site: `sphinx-build -E -W nbs _docs/site` shows what is stored in them, runs nothing, and asks no network."""
+import ast
 import html
 import json
 import re
@@ -72,12 +73,18 @@ NOTEBOOKS = [*HERE.glob('*.ipynb'), *HERE.glob('*/*.ipynb')]
 HOMES = {exports(path): path.relative_to(HERE).with_suffix('').as_posix() for path in NOTEBOOKS}
 
 
+def public_names() -> dict[str, list[str]]:
+    """The public names by module, as `__init__.pyi` has them."""
+    stub = Path(ddpm_teach.__file__).with_suffix('.pyi').read_text(encoding='utf-8')
+    return {node.module: [name.name for name in node.names] for node in ast.parse(stub).body}
+
+
 def list_names() -> str:
     """The public names, module by module."""
     lines = []
-    for module, names in ddpm_teach._MODULES.items():
+    for module, names in public_names().items():
         lines += [module, '-' * len(module), '', f'Derived and checked in :doc:`{HOMES[module]}`.', '']
-        for name in names.split():
+        for name in names:
             kind = 'class' if isinstance(getattr(ddpm_teach, name), type) else 'function'
             lines += [f'.. auto{kind}:: ddpm_teach.{name}'] + ['   :members:'] * (kind == 'class') + ['']
     return '\n'.join(lines)

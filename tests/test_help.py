@@ -9,12 +9,13 @@ import textwrap
 import pytest
 
 import ddpm_teach as d
+from places import public_names
 
 
 def described():
     """Every public function and class of the modules, with the public methods: name -> object."""
     found = {}
-    for module in [*d._MODULES, 'cli']:
+    for module in [*public_names(), 'cli']:
         home = importlib.import_module(f'ddpm_teach.{module}')
         for name in home.__all__:
             thing = inspect.unwrap(getattr(home, name))

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 import ddpm_teach as d
+from places import public_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -37,9 +38,9 @@ def test_version_is_one():
 
 
 def test_every_public_name_is_found():
-    for module, names in d._MODULES.items():
+    for module, names in public_names().items():
         exported = importlib.import_module(f'ddpm_teach.{module}').__all__
-        for name in names.split():
+        for name in names:
             assert name in exported and getattr(d, name) is not None, name
     with pytest.raises(AttributeError):
         d.no_such_name
@@ -71,7 +72,7 @@ def test_modules_define_the_names_they_use():
     """A function that leans on a global of its notebook works there, and fails for whoever imports it."""
     import builtins
     from mutants import names
-    for name in d._MODULES:
+    for name in public_names():
         module = importlib.import_module(f'ddpm_teach.{name}')
         used, _ = names(pathlib.Path(module.__file__).read_text(encoding='utf-8'))
         assert used - set(vars(builtins)) == set(), name

@@ -1,4 +1,5 @@
 """Where things are: the repository, its notebooks, the lessons among them."""
+import ast
 import json
 import pathlib
 import re
@@ -27,3 +28,9 @@ def module_of(path: pathlib.Path) -> str | None:
         if found:
             return found[1]
     return None
+
+
+def public_names() -> dict[str, list[str]]:
+    """The public names by module, as `ddpm_teach/__init__.pyi` has them."""
+    stub = ast.parse((ROOT / 'ddpm_teach/__init__.pyi').read_text(encoding='utf-8'))
+    return {node.module: [name.name for name in node.names] for node in stub.body}
