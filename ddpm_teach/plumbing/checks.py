@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['check_whole', 'check_above_zero', 'check_between', 'check_inside', 'check_order', 'check_steps', 'check_one_of',
            'check_alt', 'check_kind', 'check_numbers', 'check_alike', 'check_finite', 'check_mixture', 'check_rest',
-           'check_range', 'check_images']
+           'check_bytes', 'check_labels', 'check_range', 'check_images', 'check_multiple', 'check_groups', 'check_unet',
+           'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import math
@@ -223,6 +224,26 @@ def check_rest(name: str, x: Tensor, like: Tensor):
         raise ValueError(
             f'{name} has shape {tuple(x.shape)}, it should be (b, {wanted})')
 
+# %% ../../nbs/plumbing/checks.ipynb #c4ec0007
+def check_bytes(name: str, images: Tensor):
+    """That these are pictures as bytes, (n, C, H, W)."""
+    wanted = 'dtype torch.uint8 (0..255), which `to_uint8` makes'
+    check_kind(name, images, lambda dtype: dtype == torch.uint8, wanted)
+    if images.ndim != 4 or images.numel() == 0:
+        raise ValueError(
+            f'{name} has shape {tuple(images.shape)}, it should be (1 or more, channels, '
+            'height, width)')
+
+
+def check_labels(name: str, labels: Tensor, rows: int, columns: int):
+    """That these are labels, a row for each picture, a column for each attribute."""
+    is_tensor = isinstance(labels, Tensor)
+    found = tuple(labels.shape) if is_tensor else type(labels).__name__
+    if found != (rows, columns):
+        raise ValueError(
+            f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for each '
+            'picture, a column for each attribute')
+
 # %% ../../nbs/plumbing/checks.ipynb #8a8f4220
 def check_range(name: str, x: Tensor, most: float = math.inf):
     """That these can be numbers in [-1, 1], with what noise adds to them.
@@ -267,3 +288,76 @@ def check_images(name: str, images: Tensor, dims: int = 4, most: float = math.in
                          f'it should be ({many}1 or 3, height, width)')
     if images.is_floating_point():
         check_range(name, images, most)
+
+# %% ../../nbs/plumbing/checks.ipynb #a5ec0002
+def check_multiple(name: str, value, of: int, least: int | None = None) -> int:
+    """The value as an int, if it is a multiple of `of`, and `least` or more.
+
+    Args:
+        least: None for `of` itself.
+
+    Raises:
+        TypeError: for what is no whole number.
+        ValueError: for another whole number.
+    """
+    number = check_whole(name, value, of if least is None else least)
+    if number % of:
+        raise ValueError(f'{name} is {number}, it should be a multiple of {of}')
+    return number
+
+
+def check_groups(channels: int, groups: int) -> int:
+    """How many groups there are for so many channels: at most one for each.
+
+    Raises:
+        TypeError: for what are no whole numbers.
+        ValueError: for channels that cannot be divided equally.
+    """
+    check_whole('groups', groups)
+    number = min(groups, check_whole('channels', channels))
+    check_multiple(f'with groups = {groups}, channels', channels, number)
+    return number
+
+# %% ../../nbs/plumbing/checks.ipynb #a5ec0003
+def check_unet(channels, attention, size, patch, dropout, **counts):
+    """That these numbers, the arguments of `UNet`, make a network.
+
+    Args:
+        counts: `blocks`, `image_channels` and `groups`.
+
+    Raises:
+        TypeError: for what are no numbers.
+        ValueError: for numbers that do not fit together.
+    """
+    for name, value in dict(counts, size=size, patch=patch).items():
+        check_whole(f'UNet: {name}', value)
+    check_between('UNet: dropout', dropout, 0, 1)
+    first = channels[0] if channels else None
+    check_multiple(f'UNet: channels is {channels}, and the first', first, 2, least=4)
+    levels = len(channels)
+    name = f'UNet: with {levels} levels and patch = {patch}, size'
+    check_multiple(name, size, patch * 2**(levels - 1))
+    sides = [str(size // patch // 2**level) for level in range(levels)]
+    for side in attention:
+        check_one_of('UNet: attention', str(side), sides)
+
+# %% ../../nbs/plumbing/checks.ipynb #a5ec0007
+def check_fits(name: str, x: Tensor, *sizes: int | str, device=None):
+    """That `x` has these sizes, and lies on this device.
+
+    Args:
+        sizes: numbers; a letter stands for any number.
+        device: None for any.
+
+    Raises:
+        TypeError: for another shape.
+        ValueError: for another device.
+    """
+    right = x.ndim == len(sizes)
+    for size, found in zip(sizes, x.shape):
+        right = right and (size == found or isinstance(size, str))
+    if not right:
+        wanted = ', '.join(str(size) for size in sizes)
+        raise TypeError(f'{name} has shape {tuple(x.shape)}, it should be ({wanted})')
+    if device is not None and x.device != device:
+        raise ValueError(f'{name} is on {x.device}, it should be on {device}')

@@ -14,12 +14,13 @@ def badge(path: pathlib.Path) -> dict:
     config = ConfigParser(delimiters=['='])
     config.read(ROOT / 'settings.ini', encoding='utf-8')
     settings = config['DEFAULT']
-    user, repo, branch, url = (settings[key] for key in ('user', 'repo', 'branch', 'git_url'))
+    repo = settings['repo']
     place = path.relative_to(ROOT)
+    address = f"{settings['user']}/{repo}/blob/{settings['branch']}/{place.as_posix()}"
     text = (
-        f'[Open in Colab](https://colab.research.google.com/github/{user}/{repo}/blob/'
-        f'{branch}/{place.as_posix()}). There, run this first: '
-        f'`!git clone -q {url} && pip install -q ./{repo}`, '
+        f'[Open in Colab](https://colab.research.google.com/github/{address}). '
+        'There, run this first: '
+        f"`!git clone -q {settings['git_url']} && pip install -q ./{repo}`, "
         f'then `%cd {repo}/{place.parent.as_posix()}`.'
     )
     return dict(cell_type='markdown', id='c01ab000', metadata={}, source=[text])

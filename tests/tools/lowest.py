@@ -1,4 +1,7 @@
-"""The lowest version of every requirement that settings.ini allows, as constraints for pip: `python tests/tools/lowest.py > constraints.txt`."""
+"""The lowest version of every requirement that settings.ini allows, for pip.
+
+`python tests/tools/lowest.py > constraints.txt`
+"""
 import configparser
 import pathlib
 import re
@@ -10,9 +13,13 @@ def requirements(*extras: str) -> dict[str, str]:
     """Name and bounds of each requirement, of the package and of extras."""
     config = configparser.ConfigParser(delimiters=['='])
     config.read(SETTINGS, encoding='utf-8')
-    keys = ['requirements', *(f'{extra}_requirements' for extra in extras)]
-    lines = [line.strip() for key in keys for line in config['DEFAULT'][key].splitlines() if line.strip()]
-    return {match[1]: match[2] for match in (re.fullmatch(r'([\w.-]+)(.*)', line) for line in lines)}
+    found = {}
+    for key in ['requirements', *(f'{extra}_requirements' for extra in extras)]:
+        for line in config['DEFAULT'][key].split('\n'):
+            if line.strip():
+                name, bounds = re.fullmatch(r'([\w.-]+)(.*)', line.strip()).groups()
+                found[name] = bounds
+    return found
 
 
 def lowest(bounds: str) -> str:

@@ -25,7 +25,8 @@ def delete_modules():
 def run(command: str):
     """A command of this Python's environment."""
     folder = str(Path(sys.executable).parent)
-    subprocess.run([shutil.which(command, path=folder) or command], cwd=ROOT, check=True)
+    found = shutil.which(command, path=folder)
+    subprocess.run([found or command], cwd=ROOT, check=True)
 
 
 if __name__ == '__main__':

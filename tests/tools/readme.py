@@ -10,8 +10,12 @@ LOCAL_LINK = r'\]\((?!\w+://|#)(\.\./)?([^)]+)\)'
 def readme() -> str:
     """The text of README.md: links to files beside the notebook lead through nbs/."""
     text, _ = MarkdownExporter().from_filename(ROOT / 'nbs' / 'index.ipynb')
-    from_root = re.sub(LOCAL_LINK, lambda m: '](' + ('' if m[1] else 'nbs/') + f'{m[2]})', text)
-    return from_root.strip() + '\n'
+
+    def from_root(link: re.Match) -> str:
+        folder = '' if link[1] else 'nbs/'
+        return f']({folder}{link[2]})'
+
+    return re.sub(LOCAL_LINK, from_root, text).strip() + '\n'
 
 
 def write_readme():
