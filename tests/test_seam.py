@@ -1,6 +1,5 @@
 """One seam lets every condition in: labels, a picture with its noise level, and data that
 are no pictures. No sampler knows of any of them."""
-import itertools
 import os
 import subprocess
 import sys
@@ -361,8 +360,6 @@ def test_labels_are_right_where_pictures_are_mirrored():
     images = torch.arange(4, dtype=torch.uint8).reshape(1, 1, 1, 4).repeat(40, 3, 1, 1)
     labels = torch.zeros(40, 1, dtype=torch.long)
     data = d.Pictures(images, labels, {'flip': ['none', 'horizontal']}, mirror=True)
-    met = list(itertools.chain(*(d.batches(data, epoch, 20) for epoch in range(3))))
-    assert len(met) // 3 == 6
     for batch in d.batches(data, 0, 20):
         turned = batch.x0[:, 0, 0, 0] > batch.x0[:, 0, 0, -1]
         assert torch.equal(batch.labels[:, 0].bool(), turned)

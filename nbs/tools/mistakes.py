@@ -1,111 +1,609 @@
-"""Mistakes that published programs made, each as one change in this package. The bug museum shows them, `tests/test_mutations.py` puts each in and asks whether a check notices."""
+"""Mistakes that published programs made, each as one change in this package.
+
+The bug museum shows them. `tests/test_mutations.py` puts each in, and asks whether the
+check that is named beside it notices.
+"""
+import ast
+from functools import cache
 from importlib import import_module, resources
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from patterns import functions, public, replaced
+
+
+@cache
+def texts() -> dict[str, str]:
+    """The text of each module of the package: 'schedule', 'plumbing.show'."""
+    with resources.as_file(resources.files('ddpm_teach')) as folder:
+        root = Path(folder)
+        files = {path.relative_to(root): path for path in sorted(root.rglob('*.py'))}
+        return {
+            '.'.join(name.with_suffix('').parts): path.read_text(encoding='utf-8')
+            for name, path in files.items()
+        }
+
+
+@cache
+def defined(text: str) -> set[str]:
+    """The functions and methods of a module."""
+    return {name for name, _ in functions(ast.parse(text))}
+
+
+def home(function: str, texts: dict[str, str]) -> str:
+    """The module of a function. Raises ValueError unless it is in one of them."""
+    every = [(module, name) for module, text in texts.items() for name in defined(text)]
+    exact = [module for module, name in every if name == function]
+    alike = [module for module, name in every if public(name) == public(function)]
+    found = exact or alike
+    if len(found) != 1:
+        where = f' ({", ".join(found)})' if found else ''
+        raise ValueError(
+            f'{len(found)} modules of ddpm_teach have a function {function}{where}, '
+            f'there should be one'
+        )
+    return found[0]
+
 
 class Mistake(NamedTuple):
-    name: str    # what went wrong, in words
-    module: str  # where
-    right: str   # the text of the module, which stands there once
-    wrong: str   # what stands there instead
-    check: str   # what notices: 'notebook#cell', or 'file::test' for pytest
+    """One wrong line, and what notices it.
+
+    `right` and `wrong` are patterns, as patterns.py describes them: `...` stands for
+    anything. The module is found by the function, so code can move freely.
+    """
+    name: str   # what went wrong, in words
+    where: str  # the function or method that has it
+    right: str  # fits one place in that function
+    wrong: str  # stands there instead; nothing if the statement is left out
+    check: str  # 'notebook: what it asserts', or 'tests/file.py::test'
+
+    @property
+    def module(self) -> str:
+        """Such as 'schedule' or 'plumbing.show'."""
+        return home(self.where, texts())
 
     def changed(self) -> str:
-        "The source of the module with the mistake in it."
-        source = (resources.files('ddpm_teach') / f'{self.module.replace(".", "/")}.py').read_text(encoding='utf-8')
-        if source.count(self.right) != 1:
-            raise ValueError(f'{self.name}: the text to change stands {source.count(self.right)} times in {self.module}.py, it should stand there once: {self.right!r}')
-        return source.replace(self.right, self.wrong)
+        """The source of the module with the mistake in it."""
+        return self.changed_in(texts()[self.module])
+
+    def changed_in(self, text: str) -> str:
+        """The same for a module with this text."""
+        try:
+            return replaced(text, self.where, self.right, self.wrong)
+        except ValueError as error:
+            where = f'ddpm_teach.{self.module}'
+            raise ValueError(f'{self.name}: in {where}: {error}') from None
 
     def inject(self) -> ModuleType:
-        "The module with the mistake in it, beside the sound one: the rest of the package does not see it."
+        """The module with the mistake in it, unseen by the rest of the package."""
         module = ModuleType(f'ddpm_teach.{self.module}')
         module.__package__ = module.__name__.rpartition('.')[0]
-        exec(compile(self.changed(), f'{self.module}.py with a mistake', 'exec'), module.__dict__)
-        sound = import_module(module.__name__)
-        for name, kind in list(vars(module).items()):                     # a Schedule with a mistake must pass for a Schedule
-            if isinstance(kind, type) and kind.__module__ == module.__name__ and kind.__bases__ == (object,):
-                setattr(module, name, type(name, (kind, getattr(sound, name)), {}))
+        code = compile(self.changed(), f'{self.module} with a mistake', 'exec')
+        exec(code, module.__dict__)
+        _make_it_pass(module)
         return module
 
 
-ROOMS = {'data': ('plumbing.show', 'data'), 'schedule': ('schedule',), 'forward': ('forward',), 'objective': ('objective',), 'network': ('unet',),
-         'training': ('training',), 'sampling': ('sampling', 'fast_sampling')}
+def _make_it_pass(module: ModuleType):
+    """A Schedule with a mistake must pass for a Schedule, in the sound modules too."""
+    sound = import_module(module.__name__)
+    for name, kind in list(vars(module).items()):
+        own = isinstance(kind, type) and kind.__module__ == module.__name__
+        if own and kind.__bases__ == (object,):
+            setattr(module, name, type(name, (kind, getattr(sound, name)), {}))
 
-MISTAKES = [Mistake(*row) for row in [
-    # data
-    ('data in [0, 1]', 'plumbing.show', 'images.float() / 127.5 - 1', 'images.float() / 255', '01_data#d20d76a0'),
-    ('truncated to bytes, not rounded', 'plumbing.show', '* 127.5).round().to(torch.uint8)', '* 127.5).to(torch.uint8)', 'show#0c20e413'),
-    ('what lies outside [-1, 1] wraps around', 'plumbing.show', '.float().clamp(-1, 1) + 1)', '.float() + 1)', 'show#0c20e413'),
-    ('the reference set is mirrored too', 'data', 'flip: bool = False', 'flip: bool = True', '01_data#d20d76a0'),
-    ('mirrored top to bottom', 'data', 'x0.flip(-1)', 'x0.flip(-2)', '01_data#d20d76a0'),
-    ('every epoch in the same order', 'data', "generator(seed, ORDER, _check_whole('epoch', epoch, 0))", 'generator(seed, ORDER)', '01_data#d20d76a0'),
-    ('every step mirrors the same ones', 'data', 'generator(seed, FLIP, step)', 'generator(seed, FLIP)', '01_data#d20d76a0'),
-    # schedule
-    ('abar starts at the first step, not before it', 'schedule', 'self.abar = self.alpha.cumprod(0)', 'self.abar = torch.cat([self.alpha[1:], self.alpha[-1:]]).cumprod(0)', '02_schedule#f54b4ad8'),
-    ('beta kept while T changes, and nothing said', 'schedule', 'if abar[-1] > 1.001e-3:', 'if False:', '02_schedule#4a48f2c2'),
-    ('beta rescaled the wrong way', 'schedule', "1000 / _check_whole('T', T) if rescale", 'T / 1000 if rescale', '02_schedule#4a48f2c2'),
-    ('linear: in the root of beta', 'schedule', "torch.linspace(start * scale, end * scale, _check_whole('T', T), dtype=torch.float64)", 'torch.linspace((start * scale)**.5, (end * scale)**.5, T, dtype=torch.float64)**2', '02_schedule#79dd00d5'),
-    ('linear: one step more than T', 'schedule', "torch.linspace(start * scale, end * scale, _check_whole('T', T), dtype=torch.float64)", 'torch.linspace(start * scale, end * scale, T + 1, dtype=torch.float64)[:-1]', '02_schedule#79dd00d5'),
-    ('cosine: off by an index', 'schedule', "torch.arange(_check_whole('T', T) + 1, dtype=torch.float64) / T + s", 'torch.arange(1, T + 2, dtype=torch.float64) / T + s', '02_schedule#102131d9'),
-    ('cosine: the square forgotten', 'schedule', '* math.pi / 2)**2', '* math.pi / 2)', '02_schedule#102131d9'),
-    ('sigmoid: a square too many', 'schedule', '(high - (u / tau).sigmoid()) / (high - low))', '((high - (u / tau).sigmoid()) / (high - low))**2)', '02_schedule#28dbe565'),
-    ('sigmoid: off by an index', 'schedule', "torch.arange(_check_whole('T', T) + 1, dtype=torch.float64) / T\n", 'torch.arange(1, T + 2, dtype=torch.float64) / T\n', '02_schedule#28dbe565'),
-    ('posterior variance: the two abar exchanged', 'schedule', '(1 - self.abar[:-1]) / (1 - self.abar[1:])', '(1 - self.abar[1:]) / (1 - self.abar[:-1])', '02_schedule#f54b4ad8'),
-    # forward
-    ('one step: beta used as a standard deviation', 'forward', 'beta.sqrt() * eps', 'beta * eps', '03_forward#cc1b5592'),
-    ('one jump: 1 - abar used as a standard deviation', 'forward', 'x0 + (1 - abar).sqrt() * eps', 'x0 + (1 - abar) * eps', '03_forward#cc1b5592'),
-    ('one jump: abar without its root', 'forward', 'return abar.sqrt() * x0 +', 'return abar * x0 +', '03_forward#cc1b5592'),
-    ('one jump: alpha instead of abar', 'forward', "abar = schedule.at('abar', t, like=x0)", "abar = schedule.at('alpha', t, like=x0)", '03_forward#cc1b5592'),
-    ('step back: abar instead of alpha', 'forward', 'alpha.sqrt() * (1 - before)', 'abar.sqrt() * (1 - before)', '03_forward#4650d854'),
-    ('step back: abar of t instead of t - 1', 'forward', 'schedule.abar[now - 1]', 'schedule.abar[now]', '03_forward#4650d854'),
-    ('x0 from eps: divided by abar, not by its root', 'forward', '* eps) / abar.sqrt()', '* eps) / abar', '03_forward#3c99c33f'),
-    ('v with the other sign', 'forward', '(abar.sqrt() * xt - x0)', '(x0 - abar.sqrt() * xt)', '03_forward#3c99c33f'),
-    # objective
-    ('index shifted by one between network and coefficients', 'objective', 'self.network(x, t - 1)', 'self.network(x, t)', '07_sampling#f63d96db'),
-    ('(B, 1) against (B,) is broadcast', 'objective', 'if prediction.shape != x.shape:', 'if False:', '04_objective#11ac980b'),
-    ('min-SNR: the clamp reversed', 'objective', 'clamp(max=gamma)', 'clamp(min=gamma)', '04_objective#72e973e4'),
-    ('the weight of v taken for that of eps', 'objective', "'v': snr + 1}", "'v': snr}", '04_objective#72e973e4'),
-    ('x0_hat not clipped', 'objective', 'guess.clamp(-1, 1) if clip else guess', 'guess', '07_sampling#59cb0992'),
-    ('the loss taken in bfloat16', 'objective', 'loss(prediction.to(target.dtype), target,', 'loss(prediction, target.to(prediction.dtype),', '06_training#42d8721c'),
-    ('the bound: the first term like all others', 'objective', 'last = (t == 1)', 'last = (t == 0)', '04_objective#17707101'),
-    # network
-    ('t is ignored', 'unet', 'h = h + self.time(F.silu(emb))[:, :, None, None]', 'h = h', '05_unet#c27490bd'),
-    ('the embedding collapses t', 'unet', 't[:, None].float() * speed', 't[:, None].float() / 1000 * speed', '05_unet#05be87a1'),
-    ('sines twice, no cosines', 'unet', '[angle.sin(), angle.cos()]', '[angle.sin(), angle.sin()]', '05_unet#05be87a1'),
-    ('a layer is built and not used', 'unet', 'for layer in self.middle:', 'for layer in self.middle[::2]:', '05_unet#c27490bd'),
-    ('attention scaled by c, not by its root', 'unet', '/ math.sqrt(c)', '/ c', '05_unet#1ed0f088'),
-    ('skips picked up in the wrong order', 'unet', 'torch.cat([h, skips.pop()], dim=1)', 'torch.cat([h, skips.pop(-2 if len(skips) > 1 and skips[-2].shape == skips[-1].shape else -1)], dim=1)', '05_unet#c1e8b14f'),
-    ('the kernel of the way up not mirrored', 'unet', 'sum(moved).flip(2, 3)', 'sum(moved)', '05_unet#18338dea'),
-    # training
-    ('t = T sampled but never trained', 'training', 'rng.integers(1, T + 1, len(x0))', 'rng.integers(1, T, len(x0))', '06_training#ea10e1da'),
-    ('t = 0 trained but never sampled', 'training', 'rng.integers(1, T + 1, len(x0))', 'rng.integers(0, T + 1, len(x0))', '06_training#ea10e1da'),
-    ('the average keeps what it should replace', 'training', '1 - ema_decay(int(i))', 'ema_decay(int(i))', '06_training#40dd1591'),
-    ('the average is never updated', 'training', '        ema.update_parameters(model)', '        pass', '06_training#410c48ba'),
-    ('the average is kept but not used', 'training', 'return Trained(ema.module.eval(), losses)', 'return Trained(model.eval(), losses)', '06_training#410c48ba'),
-    ('the average is not in the checkpoint', 'training', "ema.load_state_dict(part('ema.'))", "pass", '06_training#77ef4109'),
-    ('the optimiser forgets when resuming', 'training', "optimiser.load_state_dict(optimiser.state_dict() | {'state': state})", 'pass', '06_training#77ef4109'),
-    ('resumed with other pictures', 'training', '_of_model(model) | _of_pictures(images) | dict(', '_of_model(model) | dict(pictures=len(images)) | dict(', '06_training#77ef4109'),
-    ('gradients of all steps add up', 'training', '    optimiser.zero_grad()\n', '', '06_training#c40a96fe'),
-    ('gradients are not clipped', 'training', '    nn.utils.clip_grad_norm_(model.parameters(), 1.)\n', '', '06_training#3c21b45e'),
-    ('mixed precision silently off', 'training', 'enabled=bf16', 'enabled=False', '06_training#42d8721c'),
-    # sampling
-    ('sigma^2 used as sigma', 'sampling', '.sqrt() * draw()', ' * draw()', '07_sampling#f63d96db'),
-    ('noise added at the last step', 'sampling', 'if noise and t > 1:', 'if noise:', '07_sampling#f63d96db'),
-    ('the last step skipped', 'sampling', 'range(start, 0, -1)', 'range(start, 1, -1)', '07_sampling#f63d96db'),
-    ('the first step skipped', 'sampling', 'range(start, 0, -1)', 'range(start - 1, 0, -1)', '07_sampling#f63d96db'),
-    ('without x_t: abar instead of alpha', 'sampling', "mean - x / model.schedule.at('alpha', t, like=x).sqrt()", "mean - x / model.schedule.at('abar', t, like=x).sqrt()", '07_sampling#f63d96db'),
-    ('sampling in training mode', 'sampling', '    model.eval()\n', '', '07_sampling#1b395af2'),
-    ('gradients kept while sampling', 'sampling', 'with torch.no_grad():', 'with torch.enable_grad():', '07_sampling#1b395af2'),
-    ('the same noise for every picture', 'sampling', 'generator(seed, i) for i in', 'generator(seed) for i in', '07_sampling#3d95b222'),
-    ('interpolation starts one step late', 'sampling', 'draw=draw, start=t)', 'draw=draw, start=t - 1)', '07_sampling#6fd3a01b'),
-    ('an export needs a global of its notebook', 'sampling', 'from .data import generator\n', '', 'tests/test_package.py::test_modules_define_the_names_they_use'),
-    ('ddim: the root of sigma forgotten', 'fast_sampling', 'eta * math.sqrt((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s))', 'eta * ((1 - abar_s) / (1 - abar_t) * (1 - abar_t / abar_s))', '09_fast_sampling#17c5366a'),
-    ('ddim: fresh noise without taking away old', 'fast_sampling', '1 - abar_s - sigma**2)', '1 - abar_s)', '09_fast_sampling#17c5366a'),
-    ('ddim: alpha of one step in a stride of many', 'fast_sampling', '(1 - abar_t / abar_s))', '(1 - schedule.alpha[t].item()))', '09_fast_sampling#7c7c6cce'),
-    ('dpm_solver: the ratio of steps upside down', 'fast_sampling', '((lam[s] - lam[t]) / (lam[t] - lam[u]))', '((lam[t] - lam[u]) / (lam[s] - lam[t]))', '09_fast_sampling#a90e25f4'),
-    ('dpm_solver: corrected twice as much', 'fast_sampling', '+ .5 * ((lam', '+ 1. * ((lam', '09_fast_sampling#38cc8d8c'),
-    ('dpm_solver: the corrected belief remembered', 'fast_sampling', 'stride(x, middle, t, s), x0_hat', 'stride(x, middle, t, s), middle', '09_fast_sampling#38cc8d8c'),
-    ('a grid that does not start at T', 'fast_sampling', 'torch.linspace(start, 0, steps + 1', 'torch.linspace(start - start // steps, 0, steps + 1', '09_fast_sampling#2a99d48b'),
-]]
+
+ROOMS = {
+    'data': [
+        Mistake(
+            'data in [0, 1]',
+            where='to_float',
+            right='images.float() / 127.5 - 1',
+            wrong='images.float() / 255',
+            check='01_data: epoch.min() == -1',
+        ),
+        Mistake(
+            'truncated to bytes, not rounded',
+            where='to_uint8',
+            right='(...).round()',
+            wrong='(...)',
+            check='show: torch.equal(to_uint8(to_float(levels)), levels)',
+        ),
+        Mistake(
+            'what lies outside [-1, 1] wraps around',
+            where='to_uint8',
+            right='(...).clamp(-1, 1)',
+            wrong='(...)',
+            check='show: to_uint8(torch.tensor([-1.7, 1.7])).tolist() == [0, 255]',
+        ),
+        Mistake(
+            'the reference set is mirrored too',
+            where='batches',
+            right='flip=False',
+            wrong='flip=True',
+            check='01_data: not any((...).any() for b in batches(bar))',
+        ),
+        Mistake(
+            'mirrored top to bottom',
+            where='batches',
+            right='x0.flip(-1)',
+            wrong='x0.flip(-2)',
+            check='01_data: abs(share - .5) < ...',
+        ),
+        Mistake(
+            'every epoch in the same order',
+            where='batches',
+            right='generator(seed, ORDER, ...)',
+            wrong='generator(seed, ORDER)',
+            check='01_data: not torch.equal(epoch, ...)',
+        ),
+        Mistake(
+            'every step mirrors the same ones',
+            where='batches',
+            right='generator(seed, FLIP, ...)',
+            wrong='generator(seed, FLIP)',
+            check='01_data: abs(share - .5) < ...',
+        ),
+    ],
+    'schedule': [
+        Mistake(
+            'abar starts at the first step, not before it',
+            where='Schedule.__init__',
+            right='self.alpha.cumprod(0)',
+            wrong='torch.cat([self.alpha[1:], self.alpha[-1:]]).cumprod(0)',
+            check='02_schedule: torch.allclose(tiny.abar, ...)',
+        ),
+        Mistake(
+            'beta kept while T changes, and nothing said',
+            where='_check_abar',
+            right='warnings.warn(...)',
+            wrong='',
+            check='02_schedule: len(caught) == 5',
+        ),
+        Mistake(
+            'beta rescaled the wrong way',
+            where='linear_schedule',
+            right='1000 / ...',
+            wrong='T / 1000',
+            check='02_schedule: len(caught) == 5',
+        ),
+        Mistake(
+            'linear: in the root of beta',
+            where='linear_schedule',
+            right='torch.linspace(...)',
+            wrong=(
+                'torch.linspace((start * scale)**.5, (end * scale)**.5, T, '
+                'dtype=torch.float64)**2'
+            ),
+            check='02_schedule: abs(five.abar[t].item() - float(product)) < 1e-15',
+        ),
+        Mistake(
+            'linear: one step more than T',
+            where='linear_schedule',
+            right='torch.linspace(...)',
+            wrong=(
+                'torch.linspace(start * scale, end * scale, T + 1, '
+                'dtype=torch.float64)[:-1]'
+            ),
+            check='02_schedule: abs(five.abar[t].item() - float(product)) < 1e-15',
+        ),
+        Mistake(
+            'cosine: off by an index',
+            where='cosine_schedule',
+            right='torch.arange(...)',
+            wrong='torch.arange(1, T + 2, dtype=torch.float64)',
+            check='02_schedule: abs(cosine.abar[t].item() / closed - 1) < 1e-9',
+        ),
+        Mistake(
+            'cosine: the square forgotten',
+            where='cosine_schedule',
+            right='(...)**2',
+            wrong='(...)',
+            check='02_schedule: abs(cosine.abar[t].item() / closed - 1) < 1e-9',
+        ),
+        Mistake(
+            'sigmoid: a square too many',
+            where='sigmoid_schedule',
+            right='(high - ...) / (high - low)',
+            wrong='((high - ...) / (high - low))**2',
+            check='02_schedule: abs(sigmoid.abar[250] - .5) < 1e-12',
+        ),
+        Mistake(
+            'sigmoid: off by an index',
+            where='sigmoid_schedule',
+            right='torch.arange(...)',
+            wrong='torch.arange(1, T + 2, dtype=torch.float64)',
+            check='02_schedule: abs(sigmoid.abar[250] - .5) < 1e-12',
+        ),
+        Mistake(
+            'posterior variance: the two abar exchanged',
+            where='Schedule.__init__',
+            right='(1 - self.abar[:-1]) / (1 - self.abar[1:])',
+            wrong='(1 - self.abar[1:]) / (1 - self.abar[:-1])',
+            check='02_schedule: torch.allclose(tiny.posterior_var[1:], ...)',
+        ),
+    ],
+    'forward': [
+        Mistake(
+            'one step: beta used as a standard deviation',
+            where='q_step',
+            right='beta.sqrt()',
+            wrong='beta',
+            check=(
+                '03_forward: '
+                'torch.allclose(q_sample(zero, ts, schedule, one)**2, var, ...)'
+            ),
+        ),
+        Mistake(
+            'one jump: 1 - abar used as a standard deviation',
+            where='q_sample',
+            right='(1 - abar).sqrt()',
+            wrong='(1 - abar)',
+            check=(
+                '03_forward: '
+                'torch.allclose(q_sample(zero, ts, schedule, one)**2, var, ...)'
+            ),
+        ),
+        Mistake(
+            'one jump: abar without its root',
+            where='q_sample',
+            right='abar.sqrt()',
+            wrong='abar',
+            check=(
+                '03_forward: '
+                'torch.allclose(q_sample(one, ts, schedule, zero), mean, ...)'
+            ),
+        ),
+        Mistake(
+            'one jump: alpha instead of abar',
+            where='q_sample',
+            right="schedule.at('abar', ...)",
+            wrong="schedule.at('alpha', ...)",
+            check=(
+                '03_forward: '
+                'torch.allclose(q_sample(one, ts, schedule, zero), mean, ...)'
+            ),
+        ),
+        Mistake(
+            'step back: abar instead of alpha',
+            where='posterior',
+            right='alpha.sqrt()',
+            wrong='abar.sqrt()',
+            check='03_forward: torch.allclose(mean, by_sum[0], ...)',
+        ),
+        Mistake(
+            'step back: abar of t instead of t - 1',
+            where='posterior',
+            right='schedule.abar[now - 1]',
+            wrong='schedule.abar[now]',
+            check='03_forward: torch.allclose(mean, by_sum[0], ...)',
+        ),
+        Mistake(
+            'x0 from eps: divided by abar, not by its root',
+            where='x0_from_eps',
+            right='abar.sqrt()',
+            wrong='abar',
+            check=(
+                '03_forward: '
+                'torch.allclose(x0_from_eps(eps, xt, t, schedule), x0, ...)'
+            ),
+        ),
+        Mistake(
+            'v with the other sign',
+            where='v_from_x0',
+            right='abar.sqrt() * xt - x0',
+            wrong='x0 - abar.sqrt() * xt',
+            check='03_forward: torch.allclose(v_from_x0(x0, xt, t, schedule), v)',
+        ),
+    ],
+    'objective': [
+        Mistake(
+            'index shifted by one between network and coefficients',
+            where='DDPM.forward',
+            right='self.network(x, t - 1)',
+            wrong='self.network(x, t)',
+            check='07_sampling: error_a(gaussian(m, 1., schedule)) < 1e-10',
+        ),
+        Mistake(
+            '(B, 1) against (B,) is broadcast',
+            where='DDPM.forward',
+            right='prediction.shape != x.shape',
+            wrong='False',
+            check='04_objective: ddpm_loss(DDPM(lambda x, i: x[:, :1], schedule), ...)',
+        ),
+        Mistake(
+            'min-SNR: the clamp reversed',
+            where='min_snr',
+            right='(...).clamp(max=gamma)',
+            wrong='(...).clamp(min=gamma)',
+            check="04_objective: min_snr(every, schedule, 'eps').max() <= 1",
+        ),
+        Mistake(
+            'the weight of v taken for that of eps',
+            where='_per_x0',
+            right='snr + 1',
+            wrong='snr',
+            check="04_objective: torch.allclose(views['v'], views['x0'], ...)",
+        ),
+        Mistake(
+            'x0_hat not clipped',
+            where='DDPM.x0_hat',
+            right='(...).clamp(-1, 1)',
+            wrong='(...)',
+            check='07_sampling: moved[True] <= 1',
+        ),
+        Mistake(
+            'the loss taken in bfloat16',
+            where='ddpm_loss',
+            right='loss(prediction.to(target.dtype), target, ...)',
+            wrong='loss(prediction, target.to(prediction.dtype), ...)',
+            check='06_training: seen == [torch.bfloat16, *full, torch.float32, *full]',
+        ),
+        Mistake(
+            'the bound: the first term like all others',
+            where='vlb_terms',
+            right='t == 1',
+            wrong='t == 0',
+            check='04_objective: torch.allclose(terms, ...)',
+        ),
+    ],
+    'network': [
+        Mistake(
+            't is ignored',
+            where='ResBlock.forward',
+            right='self.time(...)',
+            wrong='0 * self.time(...)',
+            check='05_unet: unused(redraw(UNet(**settings))) == []',
+        ),
+        Mistake(
+            'the embedding collapses t',
+            where='time_embedding',
+            right='t[:, None].float()',
+            wrong='t[:, None].float() / 1000',
+            check='05_unet: closest(time_embedding(steps, dim))',
+        ),
+        Mistake(
+            'sines twice, no cosines',
+            where='time_embedding',
+            right='angle.cos()',
+            wrong='angle.sin()',
+            check='05_unet: closest(time_embedding(steps, dim))',
+        ),
+        Mistake(
+            'a layer is built and not used',
+            where='UNet.forward',
+            right='self.middle',
+            wrong='self.middle[::2]',
+            check='05_unet: unused(redraw(UNet(**settings))) == []',
+        ),
+        Mistake(
+            'attention scaled by c, not by its root',
+            where='Attention.forward',
+            right='math.sqrt(c)',
+            wrong='c',
+            check='05_unet: torch.allclose(layer(x), theirs, ...)',
+        ),
+        Mistake(
+            'skips picked up in the wrong order',
+            where='UNet.forward',
+            right='skips.pop()',
+            wrong=(
+                'skips.pop(-2 if len(skips) > 1 and skips[-2].shape == '
+                'skips[-1].shape else -1)'
+            ),
+            check='05_unet: order_of_skips(UNet()) == ...',
+        ),
+        Mistake(
+            'the kernel of the way up not mirrored',
+            where='Up.forward',
+            right='(...).flip(2, 3)',
+            wrong='(...)',
+            check='05_unet: (up(x) - plain).abs().max() < 1e-12',
+        ),
+    ],
+    'training': [
+        Mistake(
+            't = T sampled but never trained',
+            where='draw_noise',
+            right='rng.integers(1, T + 1, ...)',
+            wrong='rng.integers(1, T, ...)',
+            check='06_training: seen.unique().tolist() == ...',
+        ),
+        Mistake(
+            't = 0 trained but never sampled',
+            where='draw_noise',
+            right='rng.integers(1, T + 1, ...)',
+            wrong='rng.integers(0, T + 1, ...)',
+            check='06_training: seen.unique().tolist() == ...',
+        ),
+        Mistake(
+            'the average keeps what it should replace',
+            where='_ema_update',
+            right='1 - ema_decay(...)',
+            wrong='ema_decay(...)',
+            check='06_training: abs(ema.module.weight.item() - exact) < 1e-6',
+        ),
+        Mistake(
+            'the average is never updated',
+            where='_one_step',
+            right='ema.update_parameters(model)',
+            wrong='',
+            check='06_training: zip(single.model.parameters(), model.parameters())',
+        ),
+        Mistake(
+            'the average is kept but not used',
+            where='train',
+            right='Trained(ema.module.eval(), ...)',
+            wrong='Trained(model.eval(), ...)',
+            check='06_training: zip(trained.model.parameters(), model.parameters())',
+        ),
+        Mistake(
+            'the average is not in the checkpoint',
+            where='_load_checkpoint',
+            right='ema.load_state_dict(...)',
+            wrong='',
+            check='06_training: straight.losses == resumed.losses',
+        ),
+        Mistake(
+            'the optimiser forgets when resuming',
+            where='_load_checkpoint',
+            right='optimiser.load_state_dict(...)',
+            wrong='',
+            check='06_training: straight.losses == resumed.losses',
+        ),
+        Mistake(
+            'resumed with other pictures',
+            where='_of_pictures',
+            right='zlib.crc32(...)',
+            wrong='0',
+            check='06_training: few.flip(0)',
+        ),
+        Mistake(
+            'gradients of all steps add up',
+            where='_one_step',
+            right='optimiser.zero_grad()',
+            wrong='',
+            check=(
+                '06_training: '
+                'torch.equal(gradient_after([0, 1]), gradient_after([1]))'
+            ),
+        ),
+        Mistake(
+            'gradients are not clipped',
+            where='_one_step',
+            right='nn.utils.clip_grad_norm_(...)',
+            wrong='',
+            check='06_training: abs((...).norm() - 1) < 1e-3',
+        ),
+        Mistake(
+            'mixed precision silently off',
+            where='_step_loss',
+            right='enabled=bf16',
+            wrong='enabled=False',
+            check='06_training: seen == [torch.bfloat16, *full, torch.float32, *full]',
+        ),
+    ],
+    'sampling': [
+        Mistake(
+            'sigma^2 used as sigma',
+            where='ancestral',
+            right='(...).sqrt() * draw()',
+            wrong='(...) * draw()',
+            check='07_sampling: error_a(gaussian(m, 1., schedule)) < 1e-10',
+        ),
+        Mistake(
+            'noise added at the last step',
+            where='ancestral',
+            right='noise and t > 1',
+            wrong='noise',
+            check='07_sampling: error_a(gaussian(m, 1., schedule)) < 1e-10',
+        ),
+        Mistake(
+            'the last step skipped',
+            where='ancestral',
+            right='range(start, 0, -1)',
+            wrong='range(start, 1, -1)',
+            check='07_sampling: error_a(gaussian(m, 1., schedule)) < 1e-10',
+        ),
+        Mistake(
+            'the first step skipped',
+            where='ancestral',
+            right='range(start, 0, -1)',
+            wrong='range(start - 1, 0, -1)',
+            check='07_sampling: error_a(gaussian(m, 1., schedule)) < 1e-10',
+        ),
+        Mistake(
+            'without x_t: abar instead of alpha',
+            where='_step_back',
+            right="(...).at('alpha', ...)",
+            wrong="(...).at('abar', ...)",
+            check='07_sampling: affine(gaussian(m, s, schedule), t, keep_x=False)',
+        ),
+        Mistake(
+            'sampling in training mode',
+            where='_evaluating',
+            right='model.eval()',
+            wrong='',
+            check='07_sampling: spy.network.asked == list(range(10, 0, -1))',
+        ),
+        Mistake(
+            'gradients kept while sampling',
+            where='_evaluating',
+            right='torch.no_grad()',
+            wrong='torch.enable_grad()',
+            check='07_sampling: spy.network.asked == list(range(10, 0, -1))',
+        ),
+        Mistake(
+            'the same noise for every picture',
+            where='image_noise',
+            right='generator(seed, i)',
+            wrong='generator(seed)',
+            check='07_sampling: abs(torch.stack(...).std() - 1) < ...',
+        ),
+        Mistake(
+            'interpolation starts one step late',
+            where='interpolate',
+            right='start=t',
+            wrong='start=t - 1',
+            check='07_sampling: first_asked == [7, 6, 5, 4, 3, 2, 1]',
+        ),
+        Mistake(
+            'an export needs a global of its notebook',
+            where='law',
+            right='model.schedule.T',
+            wrong='T',
+            check='tests/test_package.py::test_modules_define_the_names_they_use',
+        ),
+        Mistake(
+            'ddim: the root of sigma forgotten',
+            where='_stride',
+            right='eta * math.sqrt(...)',
+            wrong='eta * (...)',
+            check='09_fast_sampling: (one.x - other.x).abs().max() < 1e-10',
+        ),
+        Mistake(
+            'ddim: fresh noise without taking away old',
+            where='_stride',
+            right='1 - abar_s - sigma**2',
+            wrong='1 - abar_s',
+            check='09_fast_sampling: (one.x - other.x).abs().max() < 1e-10',
+        ),
+        Mistake(
+            'ddim: alpha of one step in a stride of many',
+            where='_stride',
+            right='1 - abar_t / abar_s',
+            wrong='1 - schedule.alpha[t].item()',
+            check='09_fast_sampling: abs(end.item()**2 / wanted - 1) < 1e-9',
+        ),
+        Mistake(
+            'dpm_solver: the ratio of steps upside down',
+            where='dpm_solver',
+            right='(lam[s] - lam[t]) / (lam[t] - lam[u])',
+            wrong='(lam[t] - lam[u]) / (lam[s] - lam[t])',
+            check='09_fast_sampling: (then.x - expected).abs().max() < 1e-10',
+        ),
+        Mistake(
+            'dpm_solver: corrected twice as much',
+            where='dpm_solver',
+            right='x0_hat - before',
+            wrong='2 * (x0_hat - before)',
+            check="09_fast_sampling: abs(fitted['dpm_solver'] + 2) < .2",
+        ),
+        Mistake(
+            'dpm_solver: the corrected belief remembered',
+            where='dpm_solver',
+            right='before = x0_hat',
+            wrong='before = middle',
+            check="09_fast_sampling: abs(fitted['dpm_solver'] + 2) < .2",
+        ),
+        Mistake(
+            'a grid that does not start at T',
+            where='even_steps',
+            right='torch.linspace(start, ...)',
+            wrong='torch.linspace(start - start // steps, ...)',
+            check='09_fast_sampling: times[0] == 500',
+        ),
+    ],
+}
+MISTAKES = [mistake for room in ROOMS.values() for mistake in room]
