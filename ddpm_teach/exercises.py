@@ -12,9 +12,15 @@ __all__ = ['RIGHT', 'NOT_YET', 'check_stride_end', 'check_abar_by_hand', 'check_
            'check_lower_end', 'Exercise', 'copy_exercises']
 
 # %% ../nbs/tools/exercises.ipynb #d8cf9049
-import copy, inspect, json, math, os, shutil
+import copy
+import inspect
+import json
+import math
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,37 +29,47 @@ from torch.nn import functional as F
 
 from .evaluation import Estimate
 from .forward import Mixture, posterior, q_sample, x0_from_eps
-from .objective import gaussian_kl
 from .plumbing.files import notebooks
 from .sampling import Step
 from .schedule import Schedule, cosine_schedule, linear_schedule
-from .unet import time_embedding
 
 # %% ../nbs/tools/exercises.ipynb #59b338a2
-RIGHT, NOT_YET = 'Right.', 'Not attempted yet.'
+RIGHT = 'Right.'
+NOT_YET = 'Not attempted yet.'
 
 
 @dataclass
 class Exercise:
-    """A question, its answer, and the answers that people give instead. Called with a function, it says what is wrong with it.
+    """A question, its answer, and the answers that people give instead.
 
-    about: what the function is given and should return.   cases: the arguments of each call.   right: an answer.
-    mistakes: what to say, and the wrong answer that deserves it.   statistics: of a random result, the value and the standard error of all that counts."""
-    about: str                          # what the function is given and should return
-    cases: list[tuple]                  # the arguments of each call
-    right: Callable                     # an answer
-    mistakes: dict[str, Callable]       # what to say, and the wrong answer that deserves it
-    statistics: Callable | None = None  # of a random result: the value and the standard error of everything that counts, by name
+    Called with a function, it says what is wrong with it.
+
+    Args:
+        about: what the function is given and should return.
+        cases: the arguments of each call.
+        right: an answer.
+        mistakes: what to say, and the wrong answer that deserves it.
+        statistics: of a random result, the value and the standard error of everything
+            that counts, by name.
+    """
+
+    about: str
+    cases: list[tuple]
+    right: Callable
+    mistakes: dict[str, Callable]
+    statistics: Callable | None = None
 
     def __post_init__(self):
         self.__doc__ = self.about
 
     def __call__(self, answer: Callable) -> str:
-        "`RIGHT`, `NOT_YET` (it returns None), or what is wrong. Never raises, whatever `answer` is or does, but for an interruption from the keyboard."
+        "`RIGHT`, `NOT_YET` (it returns None), or what is wrong; whatever it does."
         try:
             return _diagnose(self, answer)
         except Exception as error:
-            return f'This answer cannot be judged ({type(error).__name__}): return numbers, a list of them, or a tensor.'
+            name = type(error).__name__
+            return (f'This answer cannot be judged ({name}): return numbers, a list of '
+                    'them, or a tensor.')
 
 # %% ../nbs/tools/exercises.ipynb #a6281241
 def _results(answer: Callable, cases: list[tuple]) -> list:
@@ -63,39 +79,64 @@ def _results(answer: Callable, cases: list[tuple]) -> list:
         return [answer(*copy.deepcopy(case)) for case in cases]
 
 
+def _are_tensors(value) -> bool:
+    several = isinstance(value, (list, tuple)) and len(value) > 0
+    return several and all(isinstance(part, Tensor) for part in value)
+
+
 def _tensor(value) -> Tensor:
-    "Numbers, lists, arrays and tensors as a tensor. Raises for anything else."
-    if isinstance(value, (list, tuple)) and value and all(isinstance(v, Tensor) for v in value):
+    "Numbers, lists, arrays and tensors as a tensor; raises for anything else."
+    if _are_tensors(value):
         value = torch.stack(list(value))
     found = torch.as_tensor(value).detach().cpu()
     if found.is_complex():
         raise TypeError('complex numbers')
-    return torch.as_tensor(value, dtype=torch.float64) if found.is_floating_point() and not isinstance(value, Tensor) else found
+    if found.is_floating_point() and not isinstance(value, Tensor):
+        return torch.as_tensor(value, dtype=torch.float64)
+    return found
 
 
 def _parts(result, like) -> list[Tensor]:
     "A result as a list of tensors: several if `like`, the right one, is a tuple."
-    return [_tensor(part) for part in (result if isinstance(like, tuple) and isinstance(result, (tuple, list)) else [result])]
+    if isinstance(like, tuple) and isinstance(result, (tuple, list)):
+        return [_tensor(part) for part in result]
+    return [_tensor(result)]
 
 # %% ../nbs/tools/exercises.ipynb #7ab6ab8a
 def _strays(a: Tensor, b: Tensor, statistics: Callable) -> list[str]:
-    "The statistics in which `a` differs from `b` by more than five standard errors, in words."
-    ours, theirs = statistics(a), statistics(b)
-    return [f'{name} is {x:.4g}, it should be {y:.4g}' for (name, (x, e)), (y, f) in zip(ours.items(), theirs.values())
-            if not abs(x - y) <= 5 * math.hypot(e, f)]
+    "The statistics that differ by more than five standard errors, in words."
+    said = []
+    theirs = statistics(b)
+    for name, (x, error_x) in statistics(a).items():
+        y, error_y = theirs[name]
+        if not abs(x - y) <= 5 * math.hypot(error_x, error_y):
+            said.append(f'{name} is {x:.4g}, it should be {y:.4g}')
+    return said
 
 
 def _agree(result, other, statistics: Callable | None) -> bool:
     "Do two results say the same?"
-    ours, theirs = _parts(result, other), _parts(other, other)
+    ours = [part.double() for part in _parts(result, other)]
+    theirs = [part.double() for part in _parts(other, other)]
     if [a.shape for a in ours] != [b.shape for b in theirs]:
         return False
-    pairs = [(a.double(), b.double()) for a, b in zip(ours, theirs)]
-    if statistics is not None:
-        return not any(_strays(a, b, statistics) for a, b in pairs)
-    return all(torch.allclose(a, b, rtol=1e-6, atol=1e-9) for a, b in pairs)
+    for a, b in zip(ours, theirs):
+        if statistics is not None:
+            same = not _strays(a, b, statistics)
+        else:
+            same = torch.allclose(a, b, rtol=1e-6, atol=1e-9)
+        if not same:
+            return False
+    return True
 
 # %% ../nbs/tools/exercises.ipynb #8d26507f
+def _listed(values) -> str:
+    "Numbers, in lists or alone."
+    if isinstance(values, list):
+        return f'[{", ".join(map(_listed, values))}]'
+    return f'{values:.5g}'
+
+
 def _short(value) -> str:
     "A value in a few characters."
     try:
@@ -104,110 +145,165 @@ def _short(value) -> str:
         return f'a {type(value).__name__}'
     if found.numel() > 8:
         return f'numbers of shape {tuple(found.shape)}'
-    text = lambda v: f'[{", ".join(map(text, v))}]' if isinstance(v, list) else f'{v:.5g}'
-    return text(found.tolist())
+    return _listed(found.tolist())
 
 
-def _in_words(exercise: 'Exercise', case: tuple) -> str:
+def _in_words(exercise: Exercise, case: tuple) -> str:
     "The call that was made."
-    return 'called with ' + ', '.join(f'{name} = {_short(value)}' for name, value in zip(inspect.signature(exercise.right).parameters, case))
+    names = inspect.signature(exercise.right).parameters
+    given = [f'{name} = {_short(value)}' for name, value in zip(names, case)]
+    return f'called with {", ".join(given)}'
 
 # %% ../nbs/tools/exercises.ipynb #01a23098
-def _difference(a: Tensor, b: Tensor, typed: bool, statistics: Callable | None) -> str | None:
-    "What tells one part of a result from the right one, in words; None if nothing does."
+def _difference(
+    a: Tensor, b: Tensor, same_kind: bool, statistics: Callable | None
+) -> str | None:
+    "What tells one part of a result from the right one, in words, if anything does."
     if a.shape != b.shape:
         return f'the shape is {tuple(a.shape)}, it should be {tuple(b.shape)}'
-    if typed and a.dtype != b.dtype:
-        return f'the numbers are {str(a.dtype)[6:]}, they should be {str(b.dtype)[6:]}, as those that were given'
-    a, b = a.double(), b.double()
+    if same_kind and a.dtype != b.dtype:
+        ours = str(a.dtype).removeprefix('torch.')
+        theirs = str(b.dtype).removeprefix('torch.')
+        return (f'the numbers are {ours}, they should be {theirs}, '
+                'as those that were given')
+    a = a.double()
+    b = b.double()
     if not a.isfinite().all():
         return 'it returns nan or infinity'
     if statistics is not None:
         return next(iter(_strays(a, b, statistics)), None)
     wrong = ~torch.isclose(a, b, rtol=1e-6, atol=1e-9)
-    if wrong.any() and a.numel() <= 8:
+    if not wrong.any():
+        return None
+    if a.numel() <= 8:
         return f'expected {_short(b)}, got {_short(a)}'
-    place = wrong.nonzero()[0].tolist() if wrong.any() else None
-    return None if place is None else f'at {place} expected {b[tuple(place)]:.5g}, got {a[tuple(place)]:.5g}'
+    place = wrong.nonzero()[0].tolist()
+    here = tuple(place)
+    return f'at {place} expected {b[here]:.5g}, got {a[here]:.5g}'
 
 # %% ../nbs/tools/exercises.ipynb #3040bf8e
+def _unreadable(result, right) -> str:
+    "What to say of a result that is not numbers."
+    if isinstance(right, tuple):
+        return 'it does not return numbers'
+    kind = type(result).__name__
+    return (f'it returns a {kind} that cannot be read as numbers; '
+            f'{_short(right)} was expected')
+
+
 def _complaint(result, right, statistics: Callable | None) -> str | None:
-    "What tells a result from the right one, in words; None if nothing does."
+    "What tells a result from the right one, in words, if anything does."
     if result is None:
         return 'it returns nothing'
     try:
         ours = _parts(result, right)
     except Exception:
-        return f'it returns a {type(result).__name__} that cannot be read as numbers; {_short(right)} was expected' if not isinstance(right, tuple) else 'it does not return numbers'
+        return _unreadable(result, right)
     theirs = _parts(right, right)
     if len(ours) != len(theirs):
-        return f'it should return {len(theirs)} things, as a tuple; it returns {len(ours)}'
-    typed = [isinstance(r, Tensor) and isinstance(o, Tensor) for o, r in zip(*((result, right) if isinstance(right, tuple) else ([result], [right])))]
-    return next((said for said in map(_difference, ours, theirs, typed, [statistics] * len(ours)) if said), None)
+        return (f'it should return {len(theirs)} things, as a tuple; '
+                f'it returns {len(ours)}')
+    pairs = zip(result, right) if isinstance(right, tuple) else [(result, right)]
+    kinds = [isinstance(r, Tensor) and isinstance(w, Tensor) for r, w in pairs]
+    for a, b, same_kind in zip(ours, theirs, kinds):
+        said = _difference(a, b, same_kind, statistics)
+        if said:
+            return said
+    return None
 
 # %% ../nbs/tools/exercises.ipynb #b35a2995
-def _diagnose(exercise: Exercise, answer: Callable) -> str:
-    "See `Exercise.__call__`."
-    if not callable(answer):
-        return NOT_YET if answer is None else f'A function was expected, not {_short(answer)}.'
-    try:
-        results = _results(answer, exercise.cases)
-    except (Exception, SystemExit) as error:
-        return f'It stops with {type(error).__name__}: {error}. It was {_in_words(exercise, exercise.cases[0])}.'
-    if all(result is None for result in results):
-        return NOT_YET
-    rights = _results(exercise.right, exercise.cases)
-    said = [_complaint(result, right, exercise.statistics) for result, right in zip(results, rights)]
-    if not any(said):
-        return RIGHT
-    for message, wrong in exercise.mistakes.items():
-        if _known(results, _results(wrong, exercise.cases), exercise.statistics):
-            return message
-    text, case = next((text, case) for text, case in zip(said, exercise.cases) if text)
-    return f'Not yet: {text}. It was {_in_words(exercise, case)}.'
-
-# %% ../nbs/tools/exercises.ipynb #8e496fc4
 def _known(results: list, wrongs: list, statistics: Callable | None) -> bool:
     "Is every result that of the mistake?"
     try:
-        return all(_agree(result, wrong, statistics) for result, wrong in zip(results, wrongs))
-    except Exception:                                                # something that is not numbers
+        pairs = zip(results, wrongs)
+        return all(_agree(result, wrong, statistics) for result, wrong in pairs)
+    except Exception:                                    # something that is not numbers
         return False
+
+# %% ../nbs/tools/exercises.ipynb #8e496fc4
+def _diagnose(exercise: Exercise, answer: Callable) -> str:
+    "See `Exercise.__call__`."
+    cases = exercise.cases
+    statistics = exercise.statistics
+    if answer is None:
+        return NOT_YET
+    if not callable(answer):
+        return f'A function was expected, not {_short(answer)}.'
+    try:
+        results = _results(answer, cases)
+    except (Exception, SystemExit) as error:
+        name = type(error).__name__
+        return f'It stops with {name}: {error}. It was {_in_words(exercise, cases[0])}.'
+    if all(result is None for result in results):
+        return NOT_YET
+    rights = _results(exercise.right, cases)
+    said = [_complaint(r, right, statistics) for r, right in zip(results, rights)]
+    if not any(said):
+        return RIGHT
+    for message, wrong in exercise.mistakes.items():
+        if _known(results, _results(wrong, cases), statistics):
+            return message
+    i = next(i for i, text in enumerate(said) if text)
+    return f'Not yet: {said[i]}. It was {_in_words(exercise, cases[i])}.'
 
 # %% ../nbs/tools/exercises.ipynb #9fbf55fe
 check_stride_end = Exercise(
-    '`stride_end(x0_hat, eps, abar_s)`: where a stride of DDIM without noise ends, from the belief in picture and noise and abar at the end. Three numbers to one.',
+    '`stride_end(x0_hat, eps, abar_s)`: where a stride of DDIM without noise ends, '
+    'from the belief in picture and noise and abar at the end. Three numbers to one.',
     cases=[(.5, 2., .36), (-.3, .7, .81)],
     right=lambda x0_hat, eps, abar_s: abar_s**.5 * x0_hat + (1 - abar_s)**.5 * eps,
     mistakes={
-        'Picture and noise enter with the roots of their shares of the variance.': lambda x0_hat, eps, abar_s: abar_s * x0_hat + (1 - abar_s) * eps,
-        'The picture has its root; the noise needs one as well.': lambda x0_hat, eps, abar_s: abar_s**.5 * x0_hat + (1 - abar_s) * eps,
-        'The noise has its root; the picture needs one as well.': lambda x0_hat, eps, abar_s: abar_s * x0_hat + (1 - abar_s)**.5 * eps,
-        'The two roots are exchanged.': lambda x0_hat, eps, abar_s: (1 - abar_s)**.5 * x0_hat + abar_s**.5 * eps,
-        'Amplitudes do not add up to 1, their squares do: the noise has the factor sqrt(1 - abar).': lambda x0_hat, eps, abar_s: abar_s**.5 * x0_hat + (1 - abar_s**.5) * eps})
+        'Picture and noise enter with the roots of their shares of the variance.':
+            lambda x0, eps, abar: abar * x0 + (1 - abar) * eps,
+        'The picture has its root; the noise needs one as well.':
+            lambda x0, eps, abar: abar**.5 * x0 + (1 - abar) * eps,
+        'The noise has its root; the picture needs one as well.':
+            lambda x0, eps, abar: abar * x0 + (1 - abar)**.5 * eps,
+        'The two roots are exchanged.':
+            lambda x0, eps, abar: (1 - abar)**.5 * x0 + abar**.5 * eps,
+        'Amplitudes do not add up to 1, their squares do: the noise has the factor '
+        'sqrt(1 - abar).':
+            lambda x0, eps, abar: abar**.5 * x0 + (1 - abar**.5) * eps,
+    })
 
 # %% ../nbs/tools/exercises.ipynb #96e69367
-_TEN, _THOUSAND = cosine_schedule(10), linear_schedule(1000)
-
-
 def _f(*numbers: float) -> Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-_TOY = Mixture(means=_f(-1., .6)[:, None], stds=_f(.15, .15), weights=_f(.3, .7))      # the toy world of notebook 03
+_TEN = cosine_schedule(10)
+_THOUSAND = linear_schedule(1000)
+_TOY = Mixture(                                        # the toy world of notebook 03
+    means=_f(-1., .6)[:, None],
+    stds=_f(.15, .15),
+    weights=_f(.3, .7),
+)
 
 # %% ../nbs/tools/exercises.ipynb #db2918be
+def _from_one(rest: Tensor) -> Tensor:
+    "A 1 for t = 0, and the rest."
+    return torch.cat([_f(1.), rest])
+
+
 check_abar_by_hand = Exercise(
     '`abar_by_hand(betas)`: beta_1..beta_T (T,) in float64 to abar_0..abar_T (T + 1,).',
     cases=[(_f(.1, .2, .5),), (_f(.3),)],
-    right=lambda betas: torch.cat([_f(1.), (1 - betas).cumprod(0)]),
+    right=lambda betas: _from_one((1 - betas).cumprod(0)),
     mistakes={
-        'The first number is missing: abar_0 = 1, before any noise.': lambda betas: (1 - betas).cumprod(0),
-        'That is alpha; abar is its running product.': lambda betas: torch.cat([_f(1.), 1 - betas]),
-        'That subtracts the sum of the betas. Each step keeps a share of what is there: shares multiply.': lambda betas: 1 - torch.cat([_f(0.), betas.cumsum(0)]),
-        'That is the root of abar, the amplitude; abar itself is asked for.': lambda betas: torch.cat([_f(1.), (1 - betas).cumprod(0).sqrt()]),
-        'That is the product of the betas; what is kept is 1 - beta.': lambda betas: torch.cat([_f(1.), betas.cumprod(0)]),
-        'That is 1 - abar, the noise; abar is what is left of the picture.': lambda betas: torch.cat([_f(0.), 1 - (1 - betas).cumprod(0)])})
+        'The first number is missing: abar_0 = 1, before any noise.':
+            lambda betas: (1 - betas).cumprod(0),
+        'That is alpha; abar is its running product.':
+            lambda betas: _from_one(1 - betas),
+        'That subtracts the sum of the betas. Each step keeps a share of what is '
+        'there: shares multiply.':
+            lambda betas: _from_one(1 - betas.cumsum(0)),
+        'That is the root of abar, the amplitude; abar itself is asked for.':
+            lambda betas: _from_one((1 - betas).cumprod(0).sqrt()),
+        'That is the product of the betas; what is kept is 1 - beta.':
+            lambda betas: _from_one(betas.cumprod(0)),
+        'That is 1 - abar, the noise; abar is what is left of the picture.':
+            lambda betas: 1 - _from_one((1 - betas).cumprod(0)),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #28975779
 def _first(where: Tensor) -> int:
@@ -216,167 +312,336 @@ def _first(where: Tensor) -> int:
 
 
 check_more_noise = Exercise(
-    '`more_noise(schedule)`: the first t at which x_t holds more noise than picture, in terms of variance. A schedule to a whole number.',
+    '`more_noise(schedule)`: the first t at which x_t holds more noise than picture, '
+    'in terms of variance. A schedule to a whole number.',
     cases=[(_THOUSAND,), (cosine_schedule(301),)],
     right=lambda schedule: _first(schedule.snr < 1),
     mistakes={
-        'One too small: at this t there is still more picture. `snr[0]` belongs to t = 0.': lambda schedule: _first(schedule.snr < 1) - 1,
-        'One too large: this is the second such t. `snr[0]` belongs to t = 0, so the index is t.': lambda schedule: _first(schedule.snr < 1) + 1,
-        'There half of the amplitude is left. Half of the variance was asked for: abar, not its root.': lambda schedule: _first(schedule.abar.sqrt() < .5),
-        'One root is missing: that compares an amplitude, sqrt(abar), with a variance, 1 - abar.': lambda schedule: _first(schedule.abar.sqrt() < 1 - schedule.abar),
-        'There only the half way is reached in t; how much noise there is, the schedule says.': lambda schedule: schedule.T // 2})
+        'One too small: at this t there is still more picture. `snr[0]` belongs to t = '
+        '0.':
+            lambda schedule: _first(schedule.snr < 1) - 1,
+        'One too large: this is the second such t. `snr[0]` belongs to t = 0, so the '
+        'index is t.':
+            lambda schedule: _first(schedule.snr < 1) + 1,
+        'There half of the amplitude is left. Half of the variance was asked for: '
+        'abar, not its root.':
+            lambda schedule: _first(schedule.abar.sqrt() < .5),
+        'One root is missing: that compares an amplitude, sqrt(abar), with a variance, '
+        '1 - abar.':
+            lambda schedule: _first(schedule.abar.sqrt() < 1 - schedule.abar),
+        'There only the half way is reached in t; how much noise there is, the '
+        'schedule says.':
+            lambda schedule: schedule.T // 2,
+    })
 
-# %% ../nbs/tools/exercises.ipynb #882fc1f1
+# %% ../nbs/tools/exercises.ipynb #b3c10001
 def _cosine_betas(T: int, s: float, power: int = 2, largest: float = .999) -> Tensor:
-    f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2)**power
+    u = torch.arange(T + 1, dtype=torch.float64) / T
+    f = torch.cos((u + s) / (1 + s) * math.pi / 2)**power
     return (1 - f[1:] / f[:-1]).clamp(max=largest)
 
 
 def _cosine_abar(T: int, s: float) -> Tensor:
-    return torch.cat([_f(1.), (1 - _cosine_betas(T, s, largest=2.)).cumprod(0)])
+    return _from_one((1 - _cosine_betas(T, s, largest=2.)).cumprod(0))
 
-
+# %% ../nbs/tools/exercises.ipynb #882fc1f1
 check_cosine_betas = Exercise(
-    '`cosine_betas(T, s)`: beta_1..beta_T (T,), float64, of the cosine schedule, none above .999.',
+    '`cosine_betas(T, s)`: beta_1..beta_T (T,), float64, of the cosine schedule, none '
+    'above .999.',
     cases=[(4, .008), (10, .1)],
-    right=lambda T, s: _cosine_betas(T, s),
+    right=_cosine_betas,
     mistakes={
-        'The last beta is 1: nothing is left, and the way back divides by zero. Clip at .999.': lambda T, s: _cosine_betas(T, s, largest=2.),
-        'The cosine is not squared: f is an amplitude then, and abar a variance.': lambda T, s: _cosine_betas(T, s, power=1),
-        'That is abar; beta_t is what step t takes away of it, 1 - abar_t / abar_{t-1}.': lambda T, s: _cosine_abar(T, s)[1:],
-        'That is 1 - abar, all noise so far. The share that one step adds: divide by abar_{t-1}.': lambda T, s: (1 - _cosine_abar(T, s)[1:]).clamp(max=.999),
-        'Those are differences of abar. Beta is relative to what was left: divide by abar_{t-1}.': lambda T, s: -_cosine_abar(T, s).diff(),
-        'The offset s is missing.': lambda T, s: _cosine_betas(T, 0.)})
+        'The last beta is 1: nothing is left, and the way back divides by zero. Clip '
+        'at .999.':
+            partial(_cosine_betas, largest=2.),
+        'The cosine is not squared: f is an amplitude then, and abar a variance.':
+            partial(_cosine_betas, power=1),
+        'That is abar; beta_t is what step t takes away of it, 1 - abar_t / '
+        'abar_{t-1}.':
+            lambda T, s: _cosine_abar(T, s)[1:],
+        'That is 1 - abar, all noise so far. The share that one step adds: divide by '
+        'abar_{t-1}.':
+            lambda T, s: (1 - _cosine_abar(T, s)[1:]).clamp(max=.999),
+        'Those are differences of abar. Beta is relative to what was left: divide by '
+        'abar_{t-1}.':
+            lambda T, s: -_cosine_abar(T, s).diff(),
+        'The offset s is missing.':
+            lambda T, s: _cosine_betas(T, 0.),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #1b2e2db4
 check_clean = Exercise(
-    '`clean(xt, eps, abar)`: x_0 from x_t, its noise and abar_t. Numbers or tensors, all float64.',
-    cases=[(_f(-.42, .9), _f(-1.1, .5), _f(.64, .64)), (_f(.2), _f(.3), _f(.09))],
+    '`clean(xt, eps, abar)`: x_0 from x_t, its noise and abar_t. Numbers or tensors, '
+    'all float64.',
+    cases=[
+        (_f(-.42, .9), _f(-1.1, .5), _f(.64, .64)),
+        (_f(.2), _f(.3), _f(.09)),
+    ],
     right=lambda xt, eps, abar: (xt - (1 - abar).sqrt() * eps) / abar.sqrt(),
     mistakes={
-        'The noise is gone, but the picture is still small: divide by sqrt(abar).': lambda xt, eps, abar: xt - (1 - abar).sqrt() * eps,
-        'The noise has the factor sqrt(1 - abar): its variance is 1 - abar.': lambda xt, eps, abar: (xt - (1 - abar) * eps) / abar.sqrt(),
-        'Divide by the root of abar: abar is a share of the variance.': lambda xt, eps, abar: (xt - (1 - abar).sqrt() * eps) / abar,
-        'Both roots are missing.': lambda xt, eps, abar: (xt - (1 - abar) * eps) / abar,
-        'The noise must be taken away, not added.': lambda xt, eps, abar: (xt + (1 - abar).sqrt() * eps) / abar.sqrt(),
-        'Only the picture was scaled up; the noise must be taken away before.': lambda xt, eps, abar: xt / abar.sqrt() - (1 - abar).sqrt() * eps})
+        'The noise is gone, but the picture is still small: divide by sqrt(abar).':
+            lambda xt, eps, abar: xt - (1 - abar).sqrt() * eps,
+        'The noise has the factor sqrt(1 - abar): its variance is 1 - abar.':
+            lambda xt, eps, abar: (xt - (1 - abar) * eps) / abar.sqrt(),
+        'Divide by the root of abar: abar is a share of the variance.':
+            lambda xt, eps, abar: (xt - (1 - abar).sqrt() * eps) / abar,
+        'Both roots are missing.':
+            lambda xt, eps, abar: (xt - (1 - abar) * eps) / abar,
+        'The noise must be taken away, not added.':
+            lambda xt, eps, abar: (xt + (1 - abar).sqrt() * eps) / abar.sqrt(),
+        'Only the picture was scaled up; the noise must be taken away before.':
+            lambda xt, eps, abar: xt / abar.sqrt() - (1 - abar).sqrt() * eps,
+    })
 
-# %% ../nbs/tools/exercises.ipynb #14ad57f6
-def _of_each(schedule: Schedule, name: str, t: Tensor) -> Tensor:
-    "An array of a schedule at each t of a batch of (B, C, H, W)."
-    return getattr(schedule, name)[t].reshape(-1, 1, 1, 1)
-
-
+# %% ../nbs/tools/exercises.ipynb #b3c10002
 def _pixels(*numbers: float) -> Tensor:
     "A picture of 1 x 2 x 2 for each number, float64."
     return _f(*numbers).reshape(-1, 1, 1, 1) * _f(1., -.5, .25, .8).reshape(1, 1, 2, 2)
 
 
-check_noised_batch = Exercise(
-    '`noised_batch(x0, t, schedule, eps)`: pictures (B, C, H, W) at their steps t (B,), 1..T, in one jump. Like x0, float64.',
-    cases=[(_pixels(.9, -.4, .7), torch.tensor([2, 7, 10]), _TEN, _pixels(.3, 1.2, -.8))],
-    right=lambda x0, t, schedule, eps: q_sample(x0, t, schedule, eps),
-    mistakes={
-        'One t was used for the whole batch; every picture has its own.': lambda x0, t, schedule, eps: q_sample(x0, t[:1].expand(len(t)), schedule, eps),
-        'abar without the root: the picture has the factor sqrt(abar).': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t) * x0 + (1 - _of_each(schedule, 'abar', t)).sqrt() * eps,
-        '1 - abar is a variance; the noise has the factor sqrt(1 - abar).': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t).sqrt() * x0 + (1 - _of_each(schedule, 'abar', t)) * eps,
-        'Both roots are missing.': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t) * x0 + (1 - _of_each(schedule, 'abar', t)) * eps,
-        'alpha instead of abar: that is one step, from t - 1 to t, not the jump.': lambda x0, t, schedule, eps: _of_each(schedule, 'alpha', t).sqrt() * x0 + _of_each(schedule, 'beta', t).sqrt() * eps,
-        'One step too early: abar[0] is 1 and belongs to t = 0, so the index is t, not t - 1.': lambda x0, t, schedule, eps: _of_each(schedule, 'abar', t - 1).sqrt() * x0 + (1 - _of_each(schedule, 'abar', t - 1)).sqrt() * eps})
+def _jump(picture: Callable, noise: Callable, array: str = 'abar') -> Callable:
+    "A jump in which picture and noise have these factors, functions of abar."
+    def noised(x0, t, schedule, eps):
+        abar = getattr(schedule, array)[t].reshape(-1, 1, 1, 1)
+        return picture(abar) * x0 + noise(1 - abar) * eps
+    return noised
 
-# %% ../nbs/tools/exercises.ipynb #60b93c21
+
+def _as_it_is(share: Tensor) -> Tensor:
+    return share
+
+
+def _one_t_for_all(x0, t, schedule, eps):
+    return q_sample(x0, t[:1].expand(len(t)), schedule, eps)
+
+
+def _a_step_early(x0, t, schedule, eps):
+    return _jump(Tensor.sqrt, Tensor.sqrt)(x0, t - 1, schedule, eps)
+
+# %% ../nbs/tools/exercises.ipynb #14ad57f6
+check_noised_batch = Exercise(
+    '`noised_batch(x0, t, schedule, eps)`: pictures (B, C, H, W) at their steps t '
+    '(B,), 1..T, in one jump. Like x0, float64.',
+    cases=[(_pixels(.9, -.4, .7), torch.tensor([2, 7, 10]), _TEN,
+            _pixels(.3, 1.2, -.8))],
+    right=q_sample,
+    mistakes={
+        'One t was used for the whole batch; every picture has its own.':
+            _one_t_for_all,
+        'abar without the root: the picture has the factor sqrt(abar).':
+            _jump(_as_it_is, Tensor.sqrt),
+        '1 - abar is a variance; the noise has the factor sqrt(1 - abar).':
+            _jump(Tensor.sqrt, _as_it_is),
+        'Both roots are missing.':
+            _jump(_as_it_is, _as_it_is),
+        'alpha instead of abar: that is one step, from t - 1 to t, not the jump.':
+            _jump(Tensor.sqrt, Tensor.sqrt, 'alpha'),
+        'One step too early: abar[0] is 1 and belongs to t = 0, so the index is t, not '
+        't - 1.':
+            _a_step_early,
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10003
+def _opinions(x0, xt, t, schedule) -> tuple:
+    "What x_t and what x_0 say of x_{t-1}: two means with their variances."
+    alpha = schedule.alpha[t]
+    before = schedule.abar[t - 1]
+    return xt / alpha.sqrt(), schedule.beta[t] / alpha, before.sqrt() * x0, 1 - before
+
+
 def _merge(a, var_a, b, var_b) -> tuple:
     "The product of two Gaussian densities: mean and variance."
-    return (a / var_a + b / var_b) / (1 / var_a + 1 / var_b), 1 / (1 / var_a + 1 / var_b)
+    precision = 1 / var_a + 1 / var_b
+    return (a / var_a + b / var_b) / precision, 1 / precision
 
 
-def _opinions(x0, xt, t, schedule) -> tuple:
-    "What x_t and x_0 say of x_{t-1}: two means with variances."
-    alpha, beta, before = schedule.alpha[t], schedule.beta[t], schedule.abar[t - 1]
-    return xt / alpha.sqrt(), beta / alpha, before.sqrt() * x0, 1 - before
+def _merge_as_if_surer_were_less(a, var_a, b, var_b) -> tuple:
+    both = var_a + var_b
+    return (var_a * a + var_b * b) / both, var_a * var_b / both
 
 
+def _merge_and_add_variances(a, var_a, b, var_b) -> tuple:
+    return _merge(a, var_a, b, var_b)[0], var_a + var_b
+
+# %% ../nbs/tools/exercises.ipynb #b3c10025
+def _merged(merge: Callable = _merge, **changes: Callable) -> Callable:
+    "Both opinions merged; each change is a function of all arguments."
+    def answer(x0, xt, t, schedule):
+        names = ('a', 'var_a', 'b', 'var_b')
+        opinions = dict(zip(names, _opinions(x0, xt, t, schedule)))
+        for name, change in changes.items():
+            opinions[name] = change(x0, xt, t, schedule)
+        return merge(**opinions)
+    return answer
+
+# %% ../nbs/tools/exercises.ipynb #60b93c21
 check_two_opinions = Exercise(
-    '`two_opinions(x0, xt, t, schedule)`: mean and variance of x_{t-1} given x_t and x_0. Float64 numbers x0 and xt, t a whole number, 2..T.',
+    '`two_opinions(x0, xt, t, schedule)`: mean and variance of x_{t-1} given x_t and '
+    'x_0. Float64 numbers x0 and xt, t a whole number, 2..T.',
     cases=[(_f(.5)[0], _f(-.2)[0], 4, _TEN), (_f(-1.)[0], _f(.3)[0], 9, _TEN)],
     right=lambda x0, xt, t, schedule: _merge(*_opinions(x0, xt, t, schedule)),
     mistakes={
-        'abar_t instead of abar_{t-1}: what x_0 says of x_{t-1} is one step earlier.': lambda x0, xt, t, schedule: _merge(*_opinions(x0, xt, t, schedule)[:2], schedule.abar[t].sqrt() * x0, 1 - schedule.abar[t]),
-        'Weighted the wrong way round: the *surer* opinion, with the smaller variance, counts more.': lambda x0, xt, t, schedule: (lambda a, v, b, w: ((v * a + w * b) / (v + w), v * w / (v + w)))(*_opinions(x0, xt, t, schedule)),
-        'x_t says x_t / sqrt(alpha_t): the step has shrunk x_{t-1} first.': lambda x0, xt, t, schedule: _merge(xt, *_opinions(x0, xt, t, schedule)[1:]),
-        'Solved for x_{t-1}, the noise of the step is divided by sqrt(alpha_t) too: its variance is beta_t / alpha_t.': lambda x0, xt, t, schedule: _merge(xt / schedule.alpha[t].sqrt(), schedule.beta[t], *_opinions(x0, xt, t, schedule)[2:]),
-        'The mean is right. Variances do not add up here: two opinions are surer than one, so precisions (1 / variance) do.': lambda x0, xt, t, schedule: (_merge(*_opinions(x0, xt, t, schedule))[0], schedule.beta[t] / schedule.alpha[t] + 1 - schedule.abar[t - 1])})
+        'abar_t instead of abar_{t-1}: what x_0 says of x_{t-1} is one step earlier.':
+            _merged(b=lambda x0, xt, t, schedule: schedule.abar[t].sqrt() * x0,
+                    var_b=lambda x0, xt, t, schedule: 1 - schedule.abar[t]),
+        'Weighted the wrong way round: the *surer* opinion, with the smaller variance, '
+        'counts more.':
+            _merged(_merge_as_if_surer_were_less),
+        'x_t says x_t / sqrt(alpha_t): the step has shrunk x_{t-1} first.':
+            _merged(a=lambda x0, xt, t, schedule: xt),
+        'Solved for x_{t-1}, the noise of the step is divided by sqrt(alpha_t) too: '
+        'its variance is beta_t / alpha_t.':
+            _merged(var_a=lambda x0, xt, t, schedule: schedule.beta[t]),
+        'The mean is right. Variances do not add up here: two opinions are surer than '
+        'one, so precisions (1 / variance) do.':
+            _merged(_merge_and_add_variances),
+    })
 
-# %% ../nbs/tools/exercises.ipynb #fbbe4f65
+# %% ../nbs/tools/exercises.ipynb #b3c10004
 def _score(xt: Tensor, t: Tensor, world: Mixture, schedule: Schedule) -> Tensor:
     "The gradient of the log density, by differentiating it."
     xt = xt.requires_grad_()
     return torch.autograd.grad(world.log_density(xt, t, schedule).sum(), xt)[0]
 
 
-def _score_of(shrink: Callable = Tensor.sqrt, size: Callable = lambda noise: noise, sign: int = 1) -> Callable:
+def _one(abar: Tensor) -> float:
+    return 1.
+
+
+def _score_of(
+    shrink: Callable = Tensor.sqrt, size: Callable = _as_it_is, sign: int = 1
+) -> Callable:
     "The formula with the exact belief, with changes."
     def score(xt, t, world, schedule):
         abar = schedule.abar[t][:, None]
-        return sign * (shrink(abar) * world.x0_mean(xt, t, schedule) - xt) / size(1 - abar)
+        there = shrink(abar) * world.x0_mean(xt, t, schedule)
+        return sign * (there - xt) / size(1 - abar)
     return score
 
-
+# %% ../nbs/tools/exercises.ipynb #fbbe4f65
 check_score = Exercise(
-    '`score(xt, t, world, schedule)`: d log q(x_t) / d x_t from `world.x0_mean`. Points (B, 1) and steps t (B,) to (B, 1), float64.',
+    '`score(xt, t, world, schedule)`: d log q(x_t) / d x_t from `world.x0_mean`. '
+    'Points (B, 1) and steps t (B,) to (B, 1), float64.',
     cases=[(_f(-1.5, .2, 1.)[:, None], torch.tensor([2, 6, 8]), _TOY, _TEN)],
     right=_score,
     mistakes={
-        'The sign: the arrow points from x_t to where the picture is, uphill.': _score_of(sign=-1),
-        'That is the score times sqrt(1 - abar), minus the noise: divide by the variance of the noise, not its root.': _score_of(size=Tensor.sqrt),
-        'That is the exact noise. The score is minus the noise, divided by sqrt(1 - abar) once more.': _score_of(size=Tensor.sqrt, sign=-1),
-        'x_0 was compared with x_t as it is; it has shrunk on the way: sqrt(abar) x_0.': _score_of(shrink=lambda abar: 1.),
-        'abar without the root: the picture has shrunk by sqrt(abar).': _score_of(shrink=lambda abar: abar)})
+        'The sign: the arrow points from x_t to where the picture is, uphill.':
+            _score_of(sign=-1),
+        'That is the score times sqrt(1 - abar), minus the noise: divide by the '
+        'variance of the noise, not its root.':
+            _score_of(size=Tensor.sqrt),
+        'That is the exact noise. The score is minus the noise, divided by sqrt(1 - '
+        'abar) once more.':
+            _score_of(size=Tensor.sqrt, sign=-1),
+        'x_0 was compared with x_t as it is; it has shrunk on the way: sqrt(abar) x_0.':
+            _score_of(shrink=_one),
+        'abar without the root: the picture has shrunk by sqrt(abar).':
+            _score_of(shrink=_as_it_is),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #fc62a694
 check_eps_to_v_weight = Exercise(
-    '`eps_to_v_weight(snr)`: the weight that turns an unweighted loss on eps into one on v. A tensor of snr to one like it.',
+    '`eps_to_v_weight(snr)`: the weight that turns an unweighted loss on eps into one '
+    'on v. A tensor of snr to one like it.',
     cases=[(_f(.25, 1., 4.),)],
     right=lambda snr: (snr + 1) / snr,
     mistakes={
-        'Upside down: that turns a loss on v into one on eps.': lambda snr: snr / (snr + 1),
-        'That is v in terms of x_0; divide by what eps is in terms of x_0.': lambda snr: snr + 1,
-        'That is eps in terms of x_0. v in terms of x_0 is snr + 1.': lambda snr: snr,
-        'That is x_0 in terms of eps. v in terms of x_0 is missing: snr + 1.': lambda snr: 1 / snr})
+        'Upside down: that turns a loss on v into one on eps.':
+            lambda snr: snr / (snr + 1),
+        'That is v in terms of x_0; divide by what eps is in terms of x_0.':
+            lambda snr: snr + 1,
+        'That is eps in terms of x_0. v in terms of x_0 is snr + 1.':
+            lambda snr: snr,
+        'That is x_0 in terms of eps. v in terms of x_0 is missing: snr + 1.':
+            lambda snr: 1 / snr,
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10005
+def _kl_weight(weight: Callable) -> Callable:
+    "A weight as a function of the arrays of a schedule, at one t."
+    def answer(t, schedule):
+        return weight(schedule.alpha[t], schedule.beta[t], 1 - schedule.abar[t])
+    return answer
+
+
+def _kl_weight_of_the_other_variance(t, schedule):
+    mean = schedule.beta[t]**2 / (schedule.alpha[t] * (1 - schedule.abar[t]))
+    return mean / (2 * schedule.posterior_var[t])
+
 
 check_kl_weight = Exercise(
-    '`kl_weight(t, schedule)`: the factor of (eps - eps_hat)^2 in the term of the bound, with sigma_t^2 = beta_t. A whole t, 2..T, to a number.',
+    '`kl_weight(t, schedule)`: the factor of (eps - eps_hat)^2 in the term of the '
+    'bound, with sigma_t^2 = beta_t. A whole t, 2..T, to a number.',
     cases=[(2, _TEN), (7, _TEN)],
-    right=lambda t, schedule: schedule.beta[t] / (2 * schedule.alpha[t] * (1 - schedule.abar[t])),
+    right=_kl_weight(lambda alpha, beta, noise: beta / (2 * alpha * noise)),
     mistakes={
-        'A factor of two: the squared difference of means is divided by 2 sigma^2.': lambda t, schedule: schedule.beta[t] / (schedule.alpha[t] * (1 - schedule.abar[t])),
-        'Not divided by sigma_t^2 = beta_t yet: one of the two betas goes.': lambda t, schedule: schedule.beta[t]**2 / (2 * schedule.alpha[t] * (1 - schedule.abar[t])),
-        'The factor of the mean, 1 / sqrt(alpha_t), is squared too: divide by alpha_t.': lambda t, schedule: schedule.beta[t] / (2 * (1 - schedule.abar[t])),
-        'alpha_t in place of abar_t: the noise in x_t has the variance 1 - abar_t.': lambda t, schedule: schedule.beta[t] / (2 * schedule.alpha[t] * (1 - schedule.alpha[t])),
-        'That is the weight for the other variance, sigma_t^2 = posterior_var.': lambda t, schedule: schedule.beta[t]**2 / (2 * schedule.posterior_var[t] * schedule.alpha[t] * (1 - schedule.abar[t]))})
+        'A factor of two: the squared difference of means is divided by 2 sigma^2.':
+            _kl_weight(lambda alpha, beta, noise: beta / (alpha * noise)),
+        'Not divided by sigma_t^2 = beta_t yet: one of the two betas goes.':
+            _kl_weight(lambda alpha, beta, noise: beta**2 / (2 * alpha * noise)),
+        'The factor of the mean, 1 / sqrt(alpha_t), is squared too: divide by alpha_t.':
+            _kl_weight(lambda alpha, beta, noise: beta / (2 * noise)),
+        'alpha_t in place of abar_t: the noise in x_t has the variance 1 - abar_t.':
+            _kl_weight(lambda alpha, beta, noise: beta / (2 * alpha * (1 - alpha))),
+        'That is the weight for the other variance, sigma_t^2 = posterior_var.':
+            _kl_weight_of_the_other_variance,
+    })
 
-# %% ../nbs/tools/exercises.ipynb #2b2b8d45
+# %% ../nbs/tools/exercises.ipynb #b3c10006
+def _mean(eps, xt, t, schedule):
+    "The mean of the posterior, from the noise by way of x_0."
+    times = torch.full((len(xt),), t)
+    return posterior(x0_from_eps(eps, xt, times, schedule), xt, times, schedule)[0]
+
+
 def _mean_with(coefficient: Callable, outside: str = 'alpha') -> Callable:
-    "Equation 11 of Ho et al. (2020) with its two coefficients to be filled in."
+    """Equation 11 of Ho et al. (2020) with its two coefficients to be filled in.
+
+    Args:
+        coefficient: of eps, from beta and abar.
+        outside: what the rest is divided by the root of; '' for nothing.
+    """
     def mean(eps, xt, t, schedule):
-        at = lambda name: getattr(schedule, name)[t]
-        return (xt - coefficient(at) * eps) / (at(outside).sqrt() if outside else 1)
+        inside = xt - coefficient(schedule.beta[t], schedule.abar[t]) * eps
+        return inside / getattr(schedule, outside)[t].sqrt() if outside else inside
     return mean
 
-
+# %% ../nbs/tools/exercises.ipynb #2b2b8d45
 check_mean_from_eps = Exercise(
-    '`mean_from_eps(eps, xt, t, schedule)`: the mean of the step back (Ho et al. 2020, eq. 11). Tensors eps and xt of one shape, t a whole number, 1..T.',
-    cases=[(_f(.7, -1.2), _f(.4, .9), 3, _TEN), (_f(.5, .1), _f(-.6, 1.), 8, _TEN)],
-    right=lambda eps, xt, t, schedule: posterior(x0_from_eps(eps, xt, torch.full((len(xt),), t), schedule), xt, torch.full((len(xt),), t), schedule)[0],
+    '`mean_from_eps(eps, xt, t, schedule)`: the mean of the step back (Ho et al. 2020, '
+    'eq. 11). Tensors eps and xt of one shape, t a whole number, 1..T.',
+    cases=[
+        (_f(.7, -1.2), _f(.4, .9), 3, _TEN),
+        (_f(.5, .1), _f(-.6, 1.), 8, _TEN),
+    ],
+    right=_mean,
     mistakes={
-        'alpha inside, or sqrt(beta) as coefficient, which is the same since 1 - alpha = beta: eps_hat is the noise of all steps so far, of variance 1 - abar_t.': _mean_with(lambda at: at('beta').sqrt()),
-        'The division by sqrt(alpha_t) is missing: the step had shrunk the picture.': _mean_with(lambda at: at('beta') / (1 - at('abar')).sqrt(), ''),
-        'abar outside: one step back undoes the shrinking of one step, sqrt(alpha_t).': _mean_with(lambda at: at('beta') / (1 - at('abar')).sqrt(), 'abar'),
-        'That is x0_hat, all noise taken away at once; one step takes only its share.': _mean_with(lambda at: (1 - at('abar')).sqrt(), 'abar'),
-        'The root of 1 - abar is missing.': _mean_with(lambda at: at('beta') / (1 - at('abar')))})
+        'alpha inside, or sqrt(beta) as coefficient, which is the same since '
+        '1 - alpha = beta: eps_hat is the noise of all steps so far, of variance '
+        '1 - abar_t.':
+            _mean_with(lambda beta, abar: beta.sqrt()),
+        'The division by sqrt(alpha_t) is missing: the step had shrunk the picture.':
+            _mean_with(lambda beta, abar: beta / (1 - abar).sqrt(), outside=''),
+        'abar outside: one step back undoes the shrinking of one step, sqrt(alpha_t).':
+            _mean_with(lambda beta, abar: beta / (1 - abar).sqrt(), outside='abar'),
+        'That is x0_hat, all noise taken away at once; one step takes only its share.':
+            _mean_with(lambda beta, abar: (1 - abar).sqrt(), outside='abar'),
+        'The root of 1 - abar is missing.':
+            _mean_with(lambda beta, abar: beta / (1 - abar)),
+    })
 
-# %% ../nbs/tools/exercises.ipynb #b78595e2
-def _loss(error: Callable = lambda guess, x0, eps: (guess - eps).square().mean(), shift: int = 1, shown: Callable = q_sample) -> Callable:
+# %% ../nbs/tools/exercises.ipynb #b3c10007
+def _squared_error(guess, x0, eps):
+    return (guess - eps).square().mean()
+
+
+def _the_picture_itself(x0, t, schedule, eps):
+    return x0
+
+
+def _loss(
+    error: Callable = _squared_error, shift: int = 1, shown: Callable = q_sample
+) -> Callable:
     "The simple loss with something changed."
     def loss(network, x0, t, schedule, eps):
         return error(network(shown(x0, t, schedule, eps), t - shift), x0, eps)
@@ -387,50 +652,74 @@ def _some_network(x: Tensor, i: Tensor) -> Tensor:
     "It depends on everything that it is given."
     return .3 * x + .1 * i[:, None].to(x) + .2
 
-
+# %% ../nbs/tools/exercises.ipynb #b78595e2
 check_simple_loss = Exercise(
-    '`simple_loss(network, x0, t, schedule, eps)`: mean squared error of `network(xt, t - 1)`, which predicts eps. Numbers x0 and eps (B, 1), t (B,), to one number.',
-    cases=[(_some_network, _f(.5, -1., .2)[:, None], torch.tensor([1, 5, 10]), _TEN, _f(.8, -.3, 1.5)[:, None])],
+    '`simple_loss(network, x0, t, schedule, eps)`: mean squared error of `network(xt, '
+    't - 1)`, which predicts eps. Numbers x0 and eps (B, 1), t (B,), to one number.',
+    cases=[(_some_network, _f(.5, -1., .2)[:, None], torch.tensor([1, 5, 10]), _TEN,
+            _f(.8, -.3, 1.5)[:, None])],
     right=_loss(),
     mistakes={
-        'A silent broadcast: (B, 1) minus (B,) is a table of (B, B), every prediction against every target.': _loss(lambda guess, x0, eps: (guess - eps.flatten()).square().mean()),
-        'The squares are added up; take their mean.': _loss(lambda guess, x0, eps: (guess - eps).square().sum()),
-        'The target is x_0; this network predicts eps.': _loss(lambda guess, x0, eps: (guess - x0).square().mean()),
-        'That is the mean of the absolute error, L1; square it.': _loss(lambda guess, x0, eps: (guess - eps).abs().mean()),
-        'The network was given t; it counts its steps from 0: t - 1.': _loss(shift=0),
-        'The network was shown x_0 itself; show it x_t.': _loss(shown=lambda x0, t, schedule, eps: x0)})
+        'A silent broadcast: (B, 1) minus (B,) is a table of (B, B), every prediction '
+        'against every target.':
+            _loss(lambda guess, x0, eps: (guess - eps.flatten()).square().mean()),
+        'The squares are added up; take their mean.':
+            _loss(lambda guess, x0, eps: (guess - eps).square().sum()),
+        'The target is x_0; this network predicts eps.':
+            _loss(lambda guess, x0, eps: (guess - x0).square().mean()),
+        'That is the mean of the absolute error, L1; square it.':
+            _loss(lambda guess, x0, eps: (guess - eps).abs().mean()),
+        'The network was given t; it counts its steps from 0: t - 1.':
+            _loss(shift=0),
+        'The network was shown x_0 itself; show it x_t.':
+            _loss(shown=_the_picture_itself),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #af7e5b10
 check_multiplications = Exercise(
-    '`multiplications(c_in, c_out, side)`: how many a 3x3 convolution makes on a picture of side x side. Three whole numbers to one.',
+    '`multiplications(c_in, c_out, side)`: how many a 3x3 convolution makes on a '
+    'picture of side x side. Three whole numbers to one.',
     cases=[(16, 48, 8), (3, 5, 7)],
     right=lambda c_in, c_out, side: 9 * c_in * c_out * side**2,
     mistakes={
-        'A picture has side * side places.': lambda c_in, c_out, side: 9 * c_in * c_out * side,
-        'Each pair of channels has nine weights.': lambda c_in, c_out, side: c_in * c_out * side**2,
-        'Those are the weights; each is used at every place.': lambda c_in, c_out, side: 9 * c_in * c_out,
-        'Every output channel sees every input channel: their numbers multiply.': lambda c_in, c_out, side: 9 * (c_in + c_out) * side**2})
+        'A picture has side * side places.':
+            lambda c_in, c_out, side: 9 * c_in * c_out * side,
+        'Each pair of channels has nine weights.':
+            lambda c_in, c_out, side: c_in * c_out * side**2,
+        'Those are the weights; each is used at every place.':
+            lambda c_in, c_out, side: 9 * c_in * c_out,
+        'Every output channel sees every input channel: their numbers multiply.':
+            lambda c_in, c_out, side: 9 * (c_in + c_out) * side**2,
+    })
 
-
-def _clocks(t: Tensor, dim: int, last: int = 1, scale: float = 1.) -> tuple[Tensor, Tensor]:
+# %% ../nbs/tools/exercises.ipynb #b3c10010
+def _clocks(t: Tensor, dim: int, last: int = 1, scale: float = 1.) -> list[Tensor]:
     "Sines and cosines of clocks with falling speeds, each (B, dim / 2)."
     k = torch.arange(dim // 2, dtype=torch.float64)
     angle = scale * t[:, None] * 1e4**(-k / (dim // 2 - last))
-    return angle.sin(), angle.cos()
+    return [angle.sin(), angle.cos()]
 
 
 check_embed = Exercise(
-    '`embed(t, dim)`: steps t (B,), float64, to (B, dim): sines, then cosines, of dim / 2 clocks with speeds from 1 down to 1 / 10000.',
+    '`embed(t, dim)`: steps t (B,), float64, to (B, dim): sines, then cosines, of dim '
+    '/ 2 clocks with speeds from 1 down to 1 / 10000.',
     cases=[(_f(0., 5., 300.), 8)],
     right=lambda t, dim: torch.cat(_clocks(t, dim), 1),
     mistakes={
-        'The halves are swapped: sines first, then cosines.': lambda t, dim: torch.cat(_clocks(t, dim)[::-1], 1),
-        'Sines and cosines alternate; here all sines come first, then all cosines.': lambda t, dim: torch.stack(_clocks(t, dim), 2).flatten(1),
-        'The slowest clock is too fast: with dim / 2 clocks there are dim / 2 - 1 steps from 1 to 1 / 10000.': lambda t, dim: torch.cat(_clocks(t, dim, 0), 1),
-        't was scaled to [0, 1] first: then even the fastest clock hardly moves.': lambda t, dim: torch.cat(_clocks(t, dim, scale=1e-3), 1),
-        'Only the sines: half of the numbers are missing.': lambda t, dim: _clocks(t, dim)[0]})
+        'The halves are swapped: sines first, then cosines.':
+            lambda t, dim: torch.cat(_clocks(t, dim)[::-1], 1),
+        'Sines and cosines alternate; here all sines come first, then all cosines.':
+            lambda t, dim: torch.stack(_clocks(t, dim), 2).flatten(1),
+        'The slowest clock is too fast: with dim / 2 clocks there are dim / 2 - 1 '
+        'steps from 1 to 1 / 10000.':
+            lambda t, dim: torch.cat(_clocks(t, dim, last=0), 1),
+        't was scaled to [0, 1] first: then even the fastest clock hardly moves.':
+            lambda t, dim: torch.cat(_clocks(t, dim, scale=1e-3), 1),
+        'Only the sines: half of the numbers are missing.':
+            lambda t, dim: _clocks(t, dim)[0],
+    })
 
-# %% ../nbs/tools/exercises.ipynb #9c55b858
+# %% ../nbs/tools/exercises.ipynb #b3c10011
 _TABLE = _f(.5, -1., .3, .8, -.2, .6, 1.1, .4).reshape(2, 4)
 
 
@@ -439,220 +728,452 @@ def _to_channels(emb: Tensor) -> Tensor:
     return emb @ _TABLE
 
 
-check_with_time = Exercise(
-    '`with_time(h, emb, linear)`: bend `emb` (B, E) with F.silu, send it through `linear` to (B, C), and add that everywhere to `h` (B, C, H, W), float64.',
-    cases=[(torch.arange(144, dtype=torch.float64).reshape(3, 4, 3, 4) / 50, _f(.2, -1., .7, .5, -.4, 2.).reshape(3, 2), _to_channels)],
-    right=lambda h, emb, linear: h + linear(F.silu(emb))[:, :, None, None],
-    mistakes={
-        'The time is ignored: h comes back as it was. (With a `linear` that starts at zero nobody would notice.)': lambda h, emb, linear: h,
-        'A silent broadcast: (B, C) was added to rows and columns, whose numbers happen to be the same. Give it two more dimensions: [:, :, None, None].': lambda h, emb, linear: h + linear(F.silu(emb)),
-        'The bend is missing: F.silu(emb) before `linear`.': lambda h, emb, linear: h + linear(emb)[:, :, None, None],
-        'The bend comes before `linear`, not after it.': lambda h, emb, linear: h + F.silu(linear(emb))[:, :, None, None],
-        'The time is added, not multiplied.': lambda h, emb, linear: h * linear(F.silu(emb))[:, :, None, None],
-        'The time was averaged over the batch; each picture has its own.': lambda h, emb, linear: h + linear(F.silu(emb)).mean(0)[None, :, None, None]})
+def _everywhere(each: Tensor) -> Tensor:
+    return each[:, :, None, None]
 
-# %% ../nbs/tools/exercises.ipynb #67bb60c7
+# %% ../nbs/tools/exercises.ipynb #9c55b858
+check_with_time = Exercise(
+    '`with_time(h, emb, linear)`: bend `emb` (B, E) with F.silu, send it through '
+    '`linear` to (B, C), and add that everywhere to `h` (B, C, H, W), float64.',
+    cases=[(torch.arange(144, dtype=torch.float64).reshape(3, 4, 3, 4) / 50,
+            _f(.2, -1., .7, .5, -.4, 2.).reshape(3, 2), _to_channels)],
+    right=lambda h, emb, linear: h + _everywhere(linear(F.silu(emb))),
+    mistakes={
+        'The time is ignored: h comes back as it was. (With a `linear` that starts at '
+        'zero nobody would notice.)':
+            lambda h, emb, linear: h,
+        'A silent broadcast: (B, C) was added to rows and columns, whose numbers '
+        'happen to be the same. Give it two more dimensions: [:, :, None, None].':
+            lambda h, emb, linear: h + linear(F.silu(emb)),
+        'The bend is missing: F.silu(emb) before `linear`.':
+            lambda h, emb, linear: h + _everywhere(linear(emb)),
+        'The bend comes before `linear`, not after it.':
+            lambda h, emb, linear: h + _everywhere(F.silu(linear(emb))),
+        'The time is added, not multiplied.':
+            lambda h, emb, linear: h * _everywhere(linear(F.silu(emb))),
+        'The time was averaged over the batch; each picture has its own.':
+            lambda h, emb, linear: h + _everywhere(linear(F.silu(emb)).mean(0)[None]),
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10012
 def _through(x, down: list, up: list, take: int = -1, early: bool = False):
-    "Down, keeping what each layer leaves (`early`: what it is given), and up, taking what was kept from the end `take`."
+    """Down, keeping what each layer leaves, and up, taking what was kept.
+
+    Args:
+        take: which of the kept ones comes next.
+        early: keep what each layer is given instead.
+    """
     kept = []
     for layer in down:
-        kept += [x] if early else []
+        before = x
         x = layer(x)
-        kept += [] if early else [x]
+        kept.append(before if early else x)
     for layer in up:
         x = layer(x, kept.pop(take))
     return x
 
 
+def _only_down(x, down, up):
+    return _through(x, down, [])
+
+
+def _always_the_last(x, down, up):
+    x = _only_down(x, down, up)
+    skip = x
+    for layer in up:
+        x = layer(x, skip)
+    return x
+
+# %% ../nbs/tools/exercises.ipynb #67bb60c7
 check_through = Exercise(
-    '`through(x, down, up)`: the walk of a U-Net. `x` through every function of `down`, whose results are kept; then through those of `up`, each called with x and a kept result.',
-    cases=[(2., [lambda x: x + 1, lambda x: 3 * x, lambda x: x**2], [lambda x, skip: x - 2 * skip, lambda x, skip: x * skip, lambda x, skip: x + 10 * skip])],
-    right=lambda x, down, up: _through(x, down, up),
+    '`through(x, down, up)`: the walk of a U-Net. `x` through every function of '
+    '`down`, whose results are kept; then through those of `up`, each called with x '
+    'and a kept result.',
+    cases=[(
+        2.,
+        [lambda x: x + 1, lambda x: 3 * x, lambda x: x**2],
+        [lambda x, skip: x - 2 * skip, lambda x, skip: x * skip,
+         lambda x, skip: x + 10 * skip],
+    )],
+    right=_through,
     mistakes={
-        'The skips are picked up in the wrong order: the last one left is the first one picked up.': lambda x, down, up: _through(x, down, up, take=0),
-        'Kept was what each layer was given; keep what it leaves.': lambda x, down, up: _through(x, down, up, early=True),
-        'Every step up got the same skip, the last one.': lambda x, down, up: _through(x, down, [lambda h, skip, f=f: f(h, _through(x, down, [])) for f in up]),
-        'That is the end of the way down; go up again.': lambda x, down, up: _through(x, down, [])})
+        'The skips are picked up in the wrong order: the last one left is the first '
+        'one picked up.':
+            partial(_through, take=0),
+        'Kept was what each layer was given; keep what it leaves.':
+            partial(_through, early=True),
+        'Every step up got the same skip, the last one.':
+            _always_the_last,
+        'That is the end of the way down; go up again.':
+            _only_down,
+    })
 
 # %% ../nbs/tools/exercises.ipynb #6f225fcb
 check_what_is_left = Exercise(
-    '`what_is_left(d, k)`: the share of the first weights in a moving average after k updates that keep a share d. Two numbers to one.',
+    '`what_is_left(d, k)`: the share of the first weights in a moving average after k '
+    'updates that keep a share d. Two numbers to one.',
     cases=[(.9, 10), (.5, 3)],
     right=lambda d, k: d**k,
     mistakes={
-        'That is how much is new.': lambda d, k: 1 - d**k,
-        'd is the share that is kept, not the one that is replaced.': lambda d, k: (1 - d)**k,
-        'Shares multiply: after two updates it is d * d.': lambda d, k: d * k,
-        'Each update takes a share of what is left, not of the beginning.': lambda d, k: 1 - k * (1 - d)})
+        'That is how much is new.':
+            lambda d, k: 1 - d**k,
+        'd is the share that is kept, not the one that is replaced.':
+            lambda d, k: (1 - d)**k,
+        'Shares multiply: after two updates it is d * d.':
+            lambda d, k: d * k,
+        'Each update takes a share of what is left, not of the beginning.':
+            lambda d, k: 1 - k * (1 - d),
+    })
 
-
-def _ema(weights: Tensor, d: float, first: int = 0) -> Tensor:
-    average = weights[0] if not first else torch.zeros_like(weights[0])
-    for w in weights[1 - first:]:
-        average = d * average + (1 - d) * w
-    return average
+# %% ../nbs/tools/exercises.ipynb #b3c10013
+def _average(start: Tensor, weights: Tensor, d: float) -> Tensor:
+    for w in weights:
+        start = d * start + (1 - d) * w
+    return start
 
 
 check_moving_average = Exercise(
-    '`moving_average(weights, d)`: the average that starts as weights[0] and at each later one keeps a share d of itself. (k + 1,) in float64 to a number.',
+    '`moving_average(weights, d)`: the average that starts as weights[0] and at each '
+    'later one keeps a share d of itself. (k + 1,) in float64 to a number.',
     cases=[(_f(2., 5., -1., 4.), .8), (_f(1., 3.), .25)],
-    right=lambda weights, d: _ema(weights, d),
+    right=lambda weights, d: _average(weights[0], weights[1:], d),
     mistakes={
-        'Decay swapped: d is the share that the average keeps; the new weights get 1 - d.': lambda weights, d: _ema(weights, 1 - d),
-        'It starts from zero; it should start as the first weights, or it is too small for long.': lambda weights, d: _ema(weights, d, first=1),
-        'That is the plain mean: all weights count the same.': lambda weights, d: weights.mean(),
-        'Those are the last weights themselves: sampling from them is what averaging is to replace.': lambda weights, d: weights[-1],
-        'The first weights were never updated. (Who calls `update_parameters`?)': lambda weights, d: weights[0]})
+        'Decay swapped: d is the share that the average keeps; the new weights get 1 - '
+        'd.':
+            lambda weights, d: _average(weights[0], weights[1:], 1 - d),
+        'It starts from zero; it should start as the first weights, or it is too small '
+        'for long.':
+            lambda weights, d: _average(0 * weights[0], weights, d),
+        'That is the plain mean: all weights count the same.':
+            lambda weights, d: weights.mean(),
+        'Those are the last weights themselves: sampling from them is what averaging '
+        'is to replace.':
+            lambda weights, d: weights[-1],
+        'The first weights were never updated. (Who calls `update_parameters`?)':
+            lambda weights, d: weights[0],
+    })
 
-# %% ../nbs/tools/exercises.ipynb #04308bd9
-def _descend(w: Tensor, loss: Callable, lr: float, n: int, keep: bool = False, frozen: bool = False) -> Tensor:
-    start, sum_ = w, torch.zeros_like(w)
+# %% ../nbs/tools/exercises.ipynb #b3c10014
+def _gradient(w: Tensor, loss: Callable) -> Tensor:
+    here = w.detach().requires_grad_()
+    return torch.autograd.grad(loss(here), here)[0]
+
+
+def _descend(w: Tensor, loss: Callable, lr: float, n: int) -> Tensor:
     for _ in range(n):
-        here = (start if frozen else w).detach().requires_grad_()
-        gradient = torch.autograd.grad(loss(here), here)[0]
-        sum_ = sum_ + gradient
-        w = w.detach() - lr * (sum_ if keep else gradient)
+        w = w - lr * _gradient(w, loss)
     return w
 
 
-check_descend = Exercise(
-    '`descend(w, loss, lr, n)`: n steps of gradient descent with PyTorch. Weights (d,) in float64 and a function of them to weights.',
-    cases=[(_f(1., -2.), lambda w: (w**2 * _f(1., 3.)).sum(), .1, 3), (_f(.5), lambda w: (w - 2).abs().pow(3).sum(), .05, 4)],
-    right=lambda w, loss, lr, n: _descend(w, loss, lr, n),
-    mistakes={
-        'Gradients are kept: backward() adds to .grad, so it must be emptied (zero_grad) before each step.': lambda w, loss, lr, n: _descend(w, loss, lr, n, keep=True),
-        'Uphill: the gradient points to a larger loss, so subtract it.': lambda w, loss, lr, n: _descend(w, loss, -lr, n),
-        'One gradient for all steps: it must be computed again where each step has led.': lambda w, loss, lr, n: _descend(w, loss, lr, n, frozen=True),
-        'That is one step; n were asked for.': lambda w, loss, lr, n: _descend(w, loss, lr, 1),
-        'One step is missing.': lambda w, loss, lr, n: _descend(w, loss, lr, n - 1),
-        'The weights did not move.': lambda w, loss, lr, n: w})
+def _descend_with_all_gradients(w, loss, lr, n):
+    kept = torch.zeros_like(w)
+    for _ in range(n):
+        kept = kept + _gradient(w, loss)
+        w = w - lr * kept
+    return w
 
-# %% ../nbs/tools/exercises.ipynb #44dce680
+
+def _descend_with_one_gradient(w, loss, lr, n):
+    return w - n * lr * _gradient(w, loss)
+
+# %% ../nbs/tools/exercises.ipynb #04308bd9
+check_descend = Exercise(
+    '`descend(w, loss, lr, n)`: n steps of gradient descent with PyTorch. Weights (d,) '
+    'in float64 and a function of them to weights.',
+    cases=[
+        (_f(1., -2.), lambda w: (w**2 * _f(1., 3.)).sum(), .1, 3),
+        (_f(.5), lambda w: (w - 2).abs().pow(3).sum(), .05, 4),
+    ],
+    right=_descend,
+    mistakes={
+        'Gradients are kept: backward() adds to .grad, so it must be emptied '
+        '(zero_grad) before each step.':
+            _descend_with_all_gradients,
+        'Uphill: the gradient points to a larger loss, so subtract it.':
+            lambda w, loss, lr, n: _descend(w, loss, -lr, n),
+        'One gradient for all steps: it must be computed again where each step has '
+        'led.':
+            _descend_with_one_gradient,
+        'That is one step; n were asked for.':
+            lambda w, loss, lr, n: _descend(w, loss, lr, 1),
+        'One step is missing.':
+            lambda w, loss, lr, n: _descend(w, loss, lr, n - 1),
+        'The weights did not move.':
+            lambda w, loss, lr, n: w,
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10015
 def _of_times(t: Tensor) -> dict[str, tuple[float, float]]:
     "What counts in drawn steps: each number with its standard error."
-    first, equal, n = (t == t.min()).double(), (t[1:] == t[:-1]).double(), len(t)
-    return {'the number of different steps': (len(t.unique()), 0.), 'the smallest': (t.min().item(), 0.), 'the largest': (t.max().item(), 0.),
-            **{name: (x.mean().item(), x.std().item() / n**.5) for name, x in [('the mean', t), ('the share of the smallest', first), ('the share of neighbours that are equal', equal)]}}
+    found = {
+        'the number of different steps': (len(t.unique()), 0.),
+        'the smallest': (t.min().item(), 0.),
+        'the largest': (t.max().item(), 0.),
+    }
+    means = {
+        'the mean': t,
+        'the share of the smallest': (t == t.min()).double(),
+        'the share of neighbours that are equal': (t[1:] == t[:-1]).double(),
+    }
+    for name, x in means.items():
+        found[name] = x.mean().item(), x.std().item() / len(t)**.5
+    return found
 
-
+# %% ../nbs/tools/exercises.ipynb #44dce680
 check_draw_times = Exercise(
-    '`draw_times(n, T)`: a step for each of n pictures, 1..T, all equally likely. Whole numbers, (n,).',
+    '`draw_times(n, T)`: a step for each of n pictures, 1..T, all equally likely. '
+    'Whole numbers, (n,).',
     cases=[(20_000, 10)],
     right=lambda n, T: torch.randint(1, T + 1, (n,)),
     statistics=_of_times,
     mistakes={
-        't = T is never drawn: the upper end of randint is not included.': lambda n, T: torch.randint(1, T, (n,)),
-        'From 0 to T - 1: that is how the network counts. At t = 0 there is no noise to predict, and T is never drawn.': lambda n, T: torch.randint(0, T, (n,)),
-        'From 0 to T: t = 0 is the clean picture, there is no noise to predict.': lambda n, T: torch.randint(0, T + 1, (n,)),
-        'One t for all pictures; each needs its own.': lambda n, T: torch.randint(1, T + 1, (1,)).expand(n),
-        'The first and the last step get half their share: rounding does that. `torch.randint` has no such ends.': lambda n, T: (1 + (T - 1) * torch.rand(n)).round().long(),
-        'In order, not at random: pictures that are neighbours would always have neighbouring steps.': lambda n, T: torch.arange(n) % T + 1})
+        't = T is never drawn: the upper end of randint is not included.':
+            lambda n, T: torch.randint(1, T, (n,)),
+        'From 0 to T - 1: that is how the network counts. At t = 0 there is no noise '
+        'to predict, and T is never drawn.':
+            lambda n, T: torch.randint(0, T, (n,)),
+        'From 0 to T: t = 0 is the clean picture, there is no noise to predict.':
+            lambda n, T: torch.randint(0, T + 1, (n,)),
+        'One t for all pictures; each needs its own.':
+            lambda n, T: torch.randint(1, T + 1, (1,)).expand(n),
+        'The first and the last step get half their share: rounding does that. '
+        '`torch.randint` has no such ends.':
+            lambda n, T: (1 + (T - 1) * torch.rand(n)).round().long(),
+        'In order, not at random: pictures that are neighbours would always have '
+        'neighbouring steps.':
+            lambda n, T: torch.arange(n) % T + 1,
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10016
+def _last_line(mean, variance, z, t, power: float = .5, last: int = 1):
+    "The line with another power of the variance, or noise down to another t."
+    return mean + (variance**power * z if t > last else 0)
 
 # %% ../nbs/tools/exercises.ipynb #78794bae
 check_last_line = Exercise(
-    '`last_line(mean, variance, z, t)`: x_{t-1} from the mean and the variance of the step and a draw z. Numbers, t whole.',
+    '`last_line(mean, variance, z, t)`: x_{t-1} from the mean and the variance of the '
+    'step and a draw z. Numbers, t whole.',
     cases=[(1., .04, 2., 5), (1., .04, 2., 1), (-.5, .09, -1., 2)],
-    right=lambda mean, variance, z, t: mean + (variance**.5 * z if t > 1 else 0),
+    right=_last_line,
     mistakes={
-        'The variance is not a standard deviation: take its root.': lambda mean, variance, z, t: mean + (variance * z if t > 1 else 0),
-        'At t = 1 the picture is finished: no noise.': lambda mean, variance, z, t: mean + variance**.5 * z,
-        'Two things: the variance is not a standard deviation, and at t = 1 the picture is finished.': lambda mean, variance, z, t: mean + variance * z,
-        'No noise at all: the chain then collapses to one mode.': lambda mean, variance, z, t: mean,
-        'At t = 2 there is noise still; only the last step, t = 1, has none.': lambda mean, variance, z, t: mean + (variance**.5 * z if t > 2 else 0)})
+        'The variance is not a standard deviation: take its root.':
+            partial(_last_line, power=1),
+        'At t = 1 the picture is finished: no noise.':
+            partial(_last_line, last=0),
+        'Two things: the variance is not a standard deviation, and at t = 1 the '
+        'picture is finished.':
+            partial(_last_line, power=1, last=0),
+        'No noise at all: the chain then collapses to one mode.':
+            lambda mean, variance, z, t: mean,
+        'At t = 2 there is noise still; only the last step, t = 1, has none.':
+            partial(_last_line, last=2),
+    })
 
-# %% ../nbs/tools/exercises.ipynb #56794636
-def _chain(sigma: Callable = lambda schedule, t: schedule.beta[t].sqrt(), last: int = 1, early: int = 0) -> Callable:
-    "The walk back in one dimension, with something changed."
+# %% ../nbs/tools/exercises.ipynb #b3c10017
+def _root_of_beta(schedule: Schedule, t: int) -> Tensor:
+    return schedule.beta[t].sqrt()
+
+
+def _chain(sigma: Callable = _root_of_beta, last: int = 1, early: int = 0) -> Callable:
+    """The walk back in one dimension, with something changed.
+
+    Args:
+        sigma: of the noise, from a schedule and t.
+        last: no noise at this t and below.
+        early: how many steps too early the belief is asked for.
+    """
     def chain(x, belief, schedule, z):
         for t in range(schedule.T, 0, -1):
-            x, _ = posterior(belief(x, max(t - early, 1)), x, torch.full((len(x),), t), schedule)
-            x = x + sigma(schedule, t) * z[t] if t > last else x
+            x0_hat = belief(x, max(t - early, 1))
+            x, _ = posterior(x0_hat, x, torch.full((len(x),), t), schedule)
+            if t > last:
+                x = x + sigma(schedule, t) * z[t]
         return x
     return chain
 
 
 def _toy_belief(x: Tensor, t: int) -> Tensor:
-    "The exact E[x_0 given x_t] of the toy world, for points (B, 1) that are all at step t."
+    "The exact E[x_0 given x_t] of the toy world, for points (B, 1), all at step t."
     return _TOY.x0_mean(x, torch.full((len(x),), t), _TEN)
 
-
+# %% ../nbs/tools/exercises.ipynb #56794636
 check_toy_chain = Exercise(
-    '`toy_chain(x, belief, schedule, z)`: from x_T (B, 1) to x_0 with sigma_t^2 = beta_t; `belief(x, t)` is x0_hat, z[t] the noise of the step from t. Float64.',
-    cases=[(_f(-1.3, .2, 1.1)[:, None], _toy_belief, _TEN, torch.sin(torch.arange(33, dtype=torch.float64)).reshape(11, 3, 1))],
+    '`toy_chain(x, belief, schedule, z)`: from x_T (B, 1) to x_0 with sigma_t^2 = '
+    'beta_t; `belief(x, t)` is x0_hat, z[t] the noise of the step from t. Float64.',
+    cases=[(_f(-1.3, .2, 1.1)[:, None], _toy_belief, _TEN,
+            torch.sin(torch.arange(33, dtype=torch.float64)).reshape(11, 3, 1))],
     right=_chain(),
     mistakes={
-        'No noise: every walker ends in the nearest mode, and the spread collapses.': _chain(last=99),
-        'Noise was added after the last step, to the finished picture.': _chain(last=0),
-        'beta used as a standard deviation: the noise has the factor sqrt(beta_t).': _chain(lambda schedule, t: schedule.beta[t]),
-        'That is the other variance, posterior_var; here sigma_t^2 = beta_t.': _chain(lambda schedule, t: schedule.posterior_var[t].sqrt()),
-        'The belief was asked for at t - 1, but x is at t. (Samples would look fine.)': _chain(early=1),
-        'Noise is missing at t = 2 as well; only the step from t = 1 has none.': _chain(last=2)})
+        'No noise: every walker ends in the nearest mode, and the spread collapses.':
+            _chain(last=99),
+        'Noise was added after the last step, to the finished picture.':
+            _chain(last=0),
+        'beta used as a standard deviation: the noise has the factor sqrt(beta_t).':
+            _chain(lambda schedule, t: schedule.beta[t]),
+        'That is the other variance, posterior_var; here sigma_t^2 = beta_t.':
+            _chain(lambda schedule, t: schedule.posterior_var[t].sqrt()),
+        'The belief was asked for at t - 1, but x is at t. (Samples would look fine.)':
+            _chain(early=1),
+        'Noise is missing at t = 2 as well; only the step from t = 1 has none.':
+            _chain(last=2),
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10018
+def _some_step(t: int) -> Step:
+    return Step(t, _f(.1 * t, -t), _f(1. + t, .2 * t))
+
+
+_CHAIN = [Step(4, _f(.9, -2.), None), *map(_some_step, (3, 2, 1, 0))]
+
+
+def _read(chain: list[Step], times: list[int], what: str, late: int = 1) -> list:
+    "Of each step to t - `late`, `x` or `x0_hat`."
+    steps = {step.t: step for step in chain}
+    return [getattr(steps[t - late], what) for t in times]
 
 # %% ../nbs/tools/exercises.ipynb #82b3334b
-_CHAIN = [Step(4, _f(.9, -2.), None)] + [Step(t, _f(.1 * t, -t), _f(1. + t, .2 * t)) for t in (3, 2, 1, 0)]
-
 check_beliefs = Exercise(
-    '`beliefs(chain, times)`: for each t of `times` the belief x0_hat that the model formed from x_t. A list of `Step` with every t from T to 0, and a list, to a list.',
+    '`beliefs(chain, times)`: for each t of `times` the belief x0_hat that the model '
+    'formed from x_t. A list of `Step` with every t from T to 0, and a list, to a '
+    'list.',
     cases=[(_CHAIN, [3, 2, 1])],
-    right=lambda chain, times: [{step.t + 1: step.x0_hat for step in chain}[t] for t in times],
+    right=lambda chain, times: _read(chain, times, 'x0_hat'),
     mistakes={
-        'Those are the x_t; the belief is `x0_hat`.': lambda chain, times: [step.x for t in times for step in chain if step.t == t],
-        'Those are the pictures one step later; the belief is `x0_hat`.': lambda chain, times: [step.x for t in times for step in chain if step.t == t - 1],
-        'In the reverse order: `times` runs down, as the chain does.': lambda chain, times: [step.x0_hat for t in times[::-1] for step in chain if step.t == t - 1],
-        'One step late: a `Step` at t holds the belief from which its x was made, and that was formed at t + 1.': lambda chain, times: [step.x0_hat for t in times for step in chain if step.t == t]})
+        'Those are the x_t; the belief is `x0_hat`.':
+            lambda chain, times: _read(chain, times, 'x', late=0),
+        'Those are the pictures one step later; the belief is `x0_hat`.':
+            lambda chain, times: _read(chain, times, 'x'),
+        'In the reverse order: `times` runs down, as the chain does.':
+            lambda chain, times: _read(chain, times[::-1], 'x0_hat'),
+        'One step late: a `Step` at t holds the belief from which its x was made, and '
+        'that was formed at t + 1.':
+            lambda chain, times: _read(chain, times, 'x0_hat', late=0),
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c10019
+def _frechet(power: float = .5, product: float = 2.) -> Callable:
+    "The distance with another power of the variances, or another last term."
+    def distance(mean_a, var_a, mean_b, var_b):
+        means = (mean_a - mean_b)**2
+        return means + var_a + var_b - product * (var_a * var_b)**power
+    return distance
+
+
+def _frechet_of_variances(mean_a, var_a, mean_b, var_b):
+    return (mean_a - mean_b)**2 + (var_a - var_b)**2
+
+
+def _frechet_root(mean_a, var_a, mean_b, var_b):
+    return _frechet()(mean_a, var_a, mean_b, var_b)**.5
+
+
+def _frechet_of_plain_means(mean_a, var_a, mean_b, var_b):
+    return abs(mean_a - mean_b) + _frechet()(0, var_a, 0, var_b)
 
 # %% ../nbs/tools/exercises.ipynb #4e5de8b6
 check_frechet_1d = Exercise(
-    '`frechet_1d(mean_a, var_a, mean_b, var_b)`: the squared Frechet distance of two Gaussians in one dimension. Four numbers to one.',
+    '`frechet_1d(mean_a, var_a, mean_b, var_b)`: the squared Frechet distance of two '
+    'Gaussians in one dimension. Four numbers to one.',
     cases=[(1., 4., 3., .25), (0., 1., 0., 9.)],
-    right=lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2 + (var_a**.5 - var_b**.5)**2,
+    right=_frechet(),
     mistakes={
-        'Those are variances: the formula wants standard deviations.': lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2 + (var_a - var_b)**2,
-        'That is the root of it; the Frechet distance is used squared.': lambda mean_a, var_a, mean_b, var_b: ((mean_a - mean_b)**2 + (var_a**.5 - var_b**.5)**2)**.5,
-        'The last term is missing: the pairing takes away twice the product of the deviations.': lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2 + var_a + var_b,
-        'The root of the product is missing: twice the product of the standard deviations, not of the variances.': lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2 + var_a + var_b - 2 * var_a * var_b,
-        'The means are not squared.': lambda mean_a, var_a, mean_b, var_b: abs(mean_a - mean_b) + (var_a**.5 - var_b**.5)**2,
-        'Only the means are compared; two laws can differ in spread.': lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2})
+        'Those are variances: the formula wants standard deviations.':
+            _frechet_of_variances,
+        'That is the root of it; the Frechet distance is used squared.':
+            _frechet_root,
+        'The last term is missing: the pairing takes away twice the product of the '
+        'deviations.':
+            _frechet(product=0),
+        'The root of the product is missing: twice the product of the standard '
+        'deviations, not of the variances.':
+            _frechet(power=1),
+        'The means are not squared.':
+            _frechet_of_plain_means,
+        'Only the means are compared; two laws can differ in spread.':
+            lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2,
+    })
 
 # %% ../nbs/tools/exercises.ipynb #bfc24f00
-check_mean_of_pairs = Exercise(
-    '`mean_of_pairs(K)`: the mean of a kernel matrix (n, n) over pairs of different points, float64.',
-    cases=[(_f(9., 1., 2., 1., 8., 3., 2., 3., 7.).reshape(3, 3),)],
-    right=lambda K: (K.sum() - K.trace()) / (len(K) * (len(K) - 1)),
-    mistakes={
-        'The diagonal is in it: a point was compared with itself.': lambda K: K.mean(),
-        'The diagonal is out of the sum but still counted: there are n (n - 1) pairs.': lambda K: (K.sum() - K.trace()) / len(K)**2,
-        'That is the sum over the pairs; divide by their number.': lambda K: K.sum() - K.trace(),
-        'Half of it: each pair was counted once in the sum and twice in the number.': lambda K: K.triu(1).sum() / (len(K) * (len(K) - 1)),
-        'That is the mean of the diagonal, the very pairs to leave out.': lambda K: K.trace() / len(K)})
+def _off_diagonal(K: Tensor) -> Tensor:
+    "The sum over pairs of different points."
+    return K.sum() - K.trace()
 
-check_jackknife_error = Exercise(
-    '`jackknife_error(parts)`: the standard error from the G results with one group left out (G,), float64.',
-    cases=[(_f(2., 2.5, 1.9, 2.2, 2.4),)],
-    right=lambda parts: ((len(parts) - 1) * (parts - parts.mean()).square().mean()).sqrt(),
+
+check_mean_of_pairs = Exercise(
+    '`mean_of_pairs(K)`: the mean of a kernel matrix (n, n) over pairs of different '
+    'points, float64.',
+    cases=[(_f(9., 1., 2., 1., 8., 3., 2., 3., 7.).reshape(3, 3),)],
+    right=lambda K: _off_diagonal(K) / (len(K) * (len(K) - 1)),
     mistakes={
-        'That is the standard deviation of the results. They hardly differ, since each leaves out little: times the root of G - 1.': lambda parts: parts.std(correction=0),
-        'The same with G - 1 in the denominator of the variance; the formula has G there, and G - 1 in front.': lambda parts: parts.std(),
-        'That is how the mean of independent numbers errs. These share almost all their data.': lambda parts: parts.std() / len(parts)**.5,
-        'The root is missing.': lambda parts: (len(parts) - 1) * (parts - parts.mean()).square().mean(),
-        'G - 1 was used twice: in front, and in the variance.': lambda parts: ((len(parts) - 1) * parts.var()).sqrt()})
+        'The diagonal is in it: a point was compared with itself.':
+            lambda K: K.mean(),
+        'The diagonal is out of the sum but still counted: there are n (n - 1) pairs.':
+            lambda K: _off_diagonal(K) / len(K)**2,
+        'That is the sum over the pairs; divide by their number.':
+            _off_diagonal,
+        'Half of it: each pair was counted once in the sum and twice in the number.':
+            lambda K: K.triu(1).sum() / (len(K) * (len(K) - 1)),
+        'That is the mean of the diagonal, the very pairs to leave out.':
+            lambda K: K.trace() / len(K),
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c1001a
+check_jackknife_error = Exercise(
+    '`jackknife_error(parts)`: the standard error from the G results with one group '
+    'left out (G,), float64.',
+    cases=[(_f(2., 2.5, 1.9, 2.2, 2.4),)],
+    right=lambda parts: ((len(parts) - 1) * parts.var(correction=0)).sqrt(),
+    mistakes={
+        'That is the standard deviation of the results. They hardly differ, since each '
+        'leaves out little: times the root of G - 1.':
+            lambda parts: parts.std(correction=0),
+        'The same with G - 1 in the denominator of the variance; the formula has G '
+        'there, and G - 1 in front.':
+            lambda parts: parts.std(),
+        'That is how the mean of independent numbers errs. These share almost all '
+        'their data.':
+            lambda parts: parts.std() / len(parts)**.5,
+        'The root is missing.':
+            lambda parts: (len(parts) - 1) * parts.var(correction=0),
+        'G - 1 was used twice: in front, and in the variance.':
+            lambda parts: ((len(parts) - 1) * parts.var()).sqrt(),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #ab4c5339
+def _even(first: int, last: int, count: int) -> list[int]:
+    "Whole numbers as evenly as can be."
+    return torch.linspace(first, last, count).round().long().tolist()
+
+
 check_sub_grid = Exercise(
-    '`sub_grid(T, n)`: n + 1 whole times in equal strides from T to 0. T is a multiple of n.',
+    '`sub_grid(T, n)`: n + 1 whole times in equal strides from T to 0. T is a multiple '
+    'of n.',
     cases=[(500, 5), (12, 4)],
     right=lambda T, n: list(range(T, -1, -T // n)),
     mistakes={
-        'It runs up; sampling starts at T.': lambda T, n: list(range(0, T + 1, T // n)),
-        'It ends before 0: the last stride, to the picture, is missing.': lambda T, n: list(range(T, 0, -T // n)),
-        'It begins below T: the noise that sampling starts from belongs to T.': lambda T, n: list(range(0, T, T // n))[::-1],
-        'It begins at T - 1, as with indices that count from 0; T is the first time here.': lambda T, n: list(range(T - 1, -1, -T // n)),
-        'n times; n strides have n + 1 ends.': lambda T, n: torch.linspace(T, 0, n).round().long().tolist(),
-        'It ends at 1; the last stride goes to 0, where the picture is.': lambda T, n: torch.linspace(T, 1, n + 1).round().long().tolist()})
+        'It runs up; sampling starts at T.':
+            lambda T, n: list(range(0, T + 1, T // n)),
+        'It ends before 0: the last stride, to the picture, is missing.':
+            lambda T, n: list(range(T, 0, -T // n)),
+        'It begins below T: the noise that sampling starts from belongs to T.':
+            lambda T, n: list(range(0, T, T // n))[::-1],
+        'It begins at T - 1, as with indices that count from 0; T is the first time '
+        'here.':
+            lambda T, n: list(range(T - 1, -1, -T // n)),
+        'n times; n strides have n + 1 ends.':
+            lambda T, n: _even(T, 0, n),
+        'It ends at 1; the last stride goes to 0, where the picture is.':
+            lambda T, n: _even(T, 1, n + 1),
+    })
 
-# %% ../nbs/tools/exercises.ipynb #1dbe0912
-def _ddim(stride: Callable, end: Callable = lambda times: times) -> Callable:
-    "A walk over a sub-grid; `stride(x, x0_hat, abar, t, s)` is what is done from t to s."
+# %% ../nbs/tools/exercises.ipynb #b3c1001b
+def _ddim(stride: Callable, end: Callable = _as_it_is) -> Callable:
+    """A walk over a sub-grid.
+
+    Args:
+        stride: what is done from t to s, of x, x0_hat, abar, t and s.
+        end: what is made of the list of times first.
+    """
     def walk(x, belief, schedule, times):
         times = end(times)
         for t, s in zip(times, times[1:]):
@@ -662,100 +1183,189 @@ def _ddim(stride: Callable, end: Callable = lambda times: times) -> Callable:
 
 
 def _ddim_stride(x, x0_hat, abar, t, s):
-    return abar[s].sqrt() * x0_hat + (1 - abar[s]).sqrt() * (x - abar[t].sqrt() * x0_hat) / (1 - abar[t]).sqrt()
+    noise = (x - abar[t].sqrt() * x0_hat) / (1 - abar[t]).sqrt()
+    return abar[s].sqrt() * x0_hat + (1 - abar[s]).sqrt() * noise
+
+# %% ../nbs/tools/exercises.ipynb #b3c1001c
+def _stride_of_one_step(x, x0_hat, abar, t, s):
+    return posterior(x0_hat, x, torch.full((len(x),), t), _TEN)[0]
 
 
+def _stride_with_noise_of_s(x, x0_hat, abar, t, s):
+    return _ddim_stride(x, x0_hat, abar, s if s > 0 else t, s)
+
+
+def _stride_to_the_belief(x, x0_hat, abar, t, s):
+    return x0_hat
+
+
+def _stride_without_roots(x, x0_hat, abar, t, s):
+    noise = (x - abar[t].sqrt() * x0_hat) / (1 - abar[t]).sqrt()
+    return abar[s] * x0_hat + (1 - abar[s]) * noise
+
+# %% ../nbs/tools/exercises.ipynb #1dbe0912
 check_ddim_walk = Exercise(
-    '`ddim_walk(x, belief, schedule, times)`: DDIM without noise from x at times[0] to times[-1] = 0. Points (B, 1), float64; `belief(x, t)` is x0_hat; times a falling list.',
+    '`ddim_walk(x, belief, schedule, times)`: DDIM without noise from x at times[0] to '
+    'times[-1] = 0. Points (B, 1), float64; `belief(x, t)` is x0_hat; times a falling '
+    'list.',
     cases=[(_f(-1.3, .2, 1.1)[:, None], _toy_belief, _TEN, [10, 7, 4, 2, 0])],
     right=_ddim(_ddim_stride),
     mistakes={
-        'A naive skip: those are the coefficients of a single step, from t to t - 1, for a stride from t to s.': _ddim(lambda x, x0_hat, abar, t, s: posterior(x0_hat, x, torch.full((len(x),), t), _TEN)[0]),
-        'The last stride is missing: it ends at s = 0, where abar = 1.': _ddim(_ddim_stride, end=lambda times: times[:-1]),
-        'It ends at abar_1 instead of abar_0 = 1: some noise is left in the picture.': _ddim(_ddim_stride, end=lambda times: times[:-1] + [1]),
-        'The noise was taken with abar_s; it is in x_t, so it is found with abar_t.': _ddim(lambda x, x0_hat, abar, t, s: _ddim_stride(x, x0_hat, abar, s, s) if s else _ddim_stride(x, x0_hat, abar, t, s)),
-        'That is the first belief: one jump to x_0, which is the mean of the data.': _ddim(lambda x, x0_hat, abar, t, s: x0_hat, end=lambda times: times[:2]),
-        'The roots are missing in the last line: sqrt(abar_s) and sqrt(1 - abar_s).': _ddim(lambda x, x0_hat, abar, t, s: abar[s] * x0_hat + (1 - abar[s]) * (x - abar[t].sqrt() * x0_hat) / (1 - abar[t]).sqrt())})
+        'A naive skip: those are the coefficients of a single step, from t to t - 1, '
+        'for a stride from t to s.':
+            _ddim(_stride_of_one_step),
+        'The last stride is missing: it ends at s = 0, where abar = 1.':
+            _ddim(_ddim_stride, end=lambda times: times[:-1]),
+        'It ends at abar_1 instead of abar_0 = 1: some noise is left in the picture.':
+            _ddim(_ddim_stride, end=lambda times: times[:-1] + [1]),
+        'The noise was taken with abar_s; it is in x_t, so it is found with abar_t.':
+            _ddim(_stride_with_noise_of_s),
+        'That is the first belief: one jump to x_0, which is the mean of the data.':
+            _ddim(_stride_to_the_belief, end=lambda times: times[:2]),
+        'The roots are missing in the last line: sqrt(abar_s) and sqrt(1 - abar_s).':
+            _ddim(_stride_without_roots),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #659fee70
 check_scale = Exercise(
-    '`scale(T)`: the factor of beta at T steps that leaves abar_T about as it is at 1000. A whole number to a number.',
+    '`scale(T)`: the factor of beta at T steps that leaves abar_T about as it is at '
+    '1000. A whole number to a number.',
     cases=[(200,), (500,)],
     right=lambda T: 1000 / T,
     mistakes={
-        'Upside down: fewer steps must each add more noise.': lambda T: T / 1000,
-        'No change of beta: then abar_T stays near 1 for small T.': lambda T: 1,
-        'Not the square: the betas add up in log abar_T, about -sum of beta_t.': lambda T: (1000 / T)**2,
-        'Not the root: beta is a variance already, and variances add up.': lambda T: (1000 / T)**.5})
+        'Upside down: fewer steps must each add more noise.':
+            lambda T: T / 1000,
+        'No change of beta: then abar_T stays near 1 for small T.':
+            lambda T: 1,
+        'Not the square: the betas add up in log abar_T, about -sum of beta_t.':
+            lambda T: (1000 / T)**2,
+        'Not the root: beta is a variance already, and variances add up.':
+            lambda T: (1000 / T)**.5,
+    })
+
+# %% ../nbs/tools/exercises.ipynb #b3c1001d
+def _noise_to_picture(abar: Tensor) -> Tensor:
+    return (1 - abar) / abar
+
 
 check_error_gain = Exercise(
-    '`error_gain(schedule)`: by how much x0_hat magnifies an error in eps at t = T. A schedule to a number.',
+    '`error_gain(schedule)`: by how much x0_hat magnifies an error in eps at t = T. A '
+    'schedule to a number.',
     cases=[(_THOUSAND,), (linear_schedule(500, rescale=True),)],
-    right=lambda schedule: ((1 - schedule.abar[-1]) / schedule.abar[-1]).sqrt(),
+    right=lambda schedule: _noise_to_picture(schedule.abar[-1]).sqrt(),
     mistakes={
-        'The root is missing: snr is a ratio of variances, errors are amplitudes.': lambda schedule: (1 - schedule.abar[-1]) / schedule.abar[-1],
-        'Upside down: where little of the picture is left, the error grows.': lambda schedule: (schedule.abar[-1] / (1 - schedule.abar[-1])).sqrt(),
-        'That is 1 / sqrt(abar_T); the error in eps is multiplied by sqrt(1 - abar_T) as well. (They differ in the fifth digit.)': lambda schedule: 1 / schedule.abar[-1].sqrt(),
-        'alpha_T instead of abar_T: all steps have hidden the picture, not only the last.': lambda schedule: (schedule.beta[-1] / schedule.alpha[-1]).sqrt(),
-        'That is at t = 1; the last entry belongs to T.': lambda schedule: ((1 - schedule.abar[1]) / schedule.abar[1]).sqrt()})
+        'The root is missing: snr is a ratio of variances, errors are amplitudes.':
+            lambda schedule: _noise_to_picture(schedule.abar[-1]),
+        'Upside down: where little of the picture is left, the error grows.':
+            lambda schedule: 1 / _noise_to_picture(schedule.abar[-1]).sqrt(),
+        'That is 1 / sqrt(abar_T); the error in eps is multiplied by sqrt(1 - abar_T) '
+        'as well. (They differ in the fifth digit.)':
+            lambda schedule: 1 / schedule.abar[-1].sqrt(),
+        'alpha_T instead of abar_T: all steps have hidden the picture, not only the '
+        'last.':
+            lambda schedule: _noise_to_picture(schedule.alpha[-1]).sqrt(),
+        'That is at t = 1; the last entry belongs to T.':
+            lambda schedule: _noise_to_picture(schedule.abar[1]).sqrt(),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #365df7fd
 def _half(e: Estimate) -> float:
     return (e.high - e.low) / 2
 
 
+def _lower_end(a: Estimate, b: Estimate, widths: float = 1.) -> float:
+    "The difference, and so many half-widths less."
+    return a.value - b.value - widths * math.hypot(_half(a), _half(b))
+
+
 check_lower_end = Exercise(
-    '`lower_end(a, b)`: the lower end of the interval of a - b, for two independent estimates. Two `Estimate` (value, low, high) to a number.',
-    cases=[(Estimate(5., 4., 6.), Estimate(4.2, 3.6, 4.8)), (Estimate(2., 1.7, 2.3), Estimate(1., .6, 1.4))],
-    right=lambda a, b: a.value - b.value - math.hypot(_half(a), _half(b)),
+    '`lower_end(a, b)`: the lower end of the interval of a - b, for two independent '
+    'estimates. Two `Estimate` (value, low, high) to a number.',
+    cases=[
+        (Estimate(5., 4., 6.), Estimate(4.2, 3.6, 4.8)),
+        (Estimate(2., 1.7, 2.3), Estimate(1., .6, 1.4)),
+    ],
+    right=_lower_end,
     mistakes={
-        'Half-widths of independent estimates do not add up; their squares do.': lambda a, b: a.low - b.high,
-        'That is the difference itself; its interval reaches below it.': lambda a, b: a.value - b.value,
-        'That is the difference of the two lower ends: errors do not cancel.': lambda a, b: a.low - b.low,
-        'Those are whole widths: take half.': lambda a, b: a.value - b.value - 2 * math.hypot(_half(a), _half(b)),
-        'That is the upper end.': lambda a, b: a.value - b.value + math.hypot(_half(a), _half(b))})
+        'Half-widths of independent estimates do not add up; their squares do.':
+            lambda a, b: a.low - b.high,
+        'That is the difference itself; its interval reaches below it.':
+            lambda a, b: a.value - b.value,
+        'That is the difference of the two lower ends: errors do not cancel.':
+            lambda a, b: a.low - b.low,
+        'Those are whole widths: take half.':
+            partial(_lower_end, widths=2),
+        'That is the upper end.':
+            partial(_lower_end, widths=-1),
+    })
 
 # %% ../nbs/tools/exercises.ipynb #932024fc
 _BOOK = 'exercises.ipynb'
 
 
+def _is_solution(cell: dict) -> bool:
+    return 'solution' in cell['metadata'].get('tags', [])
+
+
 def _without_solutions(notebook: dict) -> dict:
     "The same notebook, without the cells that are marked as solutions."
-    return notebook | {'cells': [cell for cell in notebook['cells'] if 'solution' not in cell['metadata'].get('tags', [])]}
+    cells = [cell for cell in notebook['cells'] if not _is_solution(cell)]
+    return notebook | {'cells': cells}
 
 # %% ../nbs/tools/exercises.ipynb #35b1a86b
-def _write_copies(home: Path, folder: Path) -> None:
+def _write_copies(home: Path, folder: Path):
     "All notebooks but this one, without solutions, and what they read."
-    folder.mkdir(parents=True)
-    for path in sorted([*home.glob('[0-9][0-9]_*.ipynb'), *home.glob('*/[a-z]*.ipynb')]):
-        if path.name != _BOOK:
-            notebook, copy = _without_solutions(json.loads(path.read_text(encoding='utf-8'))), folder / path.relative_to(home)
-            copy.parent.mkdir(exist_ok=True)
-            copy.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-    for pattern in ('tools/*.py', '*.css', 'images/*', 'results/*/*', 'results/*/*/*'):
-        for path in home.glob(pattern):
-            if path.is_file():
-                (folder / path.relative_to(home)).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, folder / path.relative_to(home))
+    lessons = home.glob('[0-9][0-9]_*.ipynb')
+    rooms = home.glob('*/[a-z]*.ipynb')
+    for path in sorted([*lessons, *rooms]):
+        if path.name == _BOOK:
+            continue
+        notebook = json.loads(path.read_text(encoding='utf-8'))
+        text = json.dumps(_without_solutions(notebook), indent=1, ensure_ascii=False)
+        target = folder / path.relative_to(home)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text + '\n', encoding='utf-8')
+    read = ('tools/*.py', '*.css', 'images/*', 'results/*/*', 'results/*/*/*')
+    for path in [path for pattern in read for path in home.glob(pattern)]:
+        if path.is_file():
+            target = folder / path.relative_to(home)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def _check_free(folder: Path, named: str | Path):
+    "That nothing is in the folder, or that there is none."
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(
+            f'copy_exercises: {str(named)!r} is not an empty folder, and what is in it '
+            'is not to be overwritten; name a new one')
 
 # %% ../nbs/tools/exercises.ipynb #cf3d411a
 def copy_exercises(folder: str | Path) -> Path:
-    """Write the notebooks without their solutions into a folder to work in, with the pictures and results that they read.
+    """Write the notebooks without their solutions into a folder to work in.
 
-    folder: new, or empty; folders above it are made. About 7 MB.   Returns the folder.
-    Nothing is left half-written: the copies are made under another name beside it, then renamed.
-    Raises FileExistsError if the folder holds anything or is a file, FileNotFoundError if the library came without its notebooks."""
-    named, folder, home = folder, Path(folder).expanduser().resolve(), notebooks()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f'copy_exercises: {str(named)!r} is not an empty folder, and what is in it is not to be overwritten; name a new one')
-    unfinished = folder.with_name(f'{folder.name}.{os.getpid()}.part')
+    The pictures and results that they read go along, 7 MB in all. Nothing is left
+    half-written: the copies are made under another name beside it, then renamed.
+
+    Args:
+        folder: new, or empty; folders above it are made. It is returned.
+
+    Raises:
+        FileExistsError: if the folder holds anything, or is a file.
+        FileNotFoundError: if the library came without its notebooks.
+    """
+    place = Path(folder).expanduser().resolve()
+    home = notebooks()
+    _check_free(place, folder)
+    unfinished = place.with_name(f'{place.name}.{os.getpid()}.part')
     try:
+        unfinished.mkdir(parents=True)
         _write_copies(home, unfinished)
-        if folder.exists():                             # empty: what it is the working folder of stays where it is
+        if not place.exists():
+            unfinished.rename(place)
+        else:                            # somebody's working folder stays where it is
             for path in unfinished.iterdir():
-                path.rename(folder / path.name)
-        else:
-            unfinished.rename(folder)
+                path.rename(place / path.name)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return folder
+    return place

@@ -6,7 +6,9 @@
 __all__ = ['their_names', 'from_diffusers', 'diffusers_sampler', 'to_diffusers']
 
 # %% ../nbs/tools/published.ipynb #cdfae0ca
-import json, os, shutil
+import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,10 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .objective import DDPM, _check_model
+from .objective import DDPM, clip
+from .plumbing.processes import pick_device
 from .sampling import ancestral
-from .schedule import Schedule, cosine_schedule
-from .training import pick_device
+from ddpm_teach.schedule import (
+    Schedule, cosine_schedule, large_variance, small_variance
+)
 from .unet import Attention, Down, ResBlock, UNet, Up
 
 # %% ../nbs/tools/published.ipynb #51e0905a
@@ -26,115 +30,253 @@ def _places(network: UNet) -> Iterator[tuple[str, str, nn.Module]]:
     for way in ('down', 'up'):
         for k, stage in enumerate(getattr(network, way)):
             level, i = divmod(k, network.config['blocks'] + 1)
-            theirs = {ResBlock: f'resnets.{i}', Attention: f'attentions.{i}', Down: 'downsamplers.0', Up: 'upsamplers.0'}
+            theirs = {
+                ResBlock: f'resnets.{i}',
+                Attention: f'attentions.{i}',
+                Down: 'downsamplers.0',
+                Up: 'upsamplers.0',
+            }
             for j, layer in enumerate(stage):
-                yield f'{way}.{k}.{j}', f'{way}_blocks.{level}.{theirs[type(layer)]}', layer
+                place = f'{way}_blocks.{level}.{theirs[type(layer)]}'
+                yield f'{way}.{k}.{j}', place, layer
     for j, name in enumerate(['resnets.0', 'attentions.0', 'resnets.1']):
         yield f'middle.{j}', f'mid_block.{name}', network.middle[j]
 
 # %% ../nbs/tools/published.ipynb #1a18e321
-_PARTS = {ResBlock: dict(norm1='norm1', conv1='conv1', time='time_emb_proj', norm2='norm2', conv2='conv2', bypass='conv_shortcut'),
-          Attention: dict(norm='group_norm', qkv='to_q to_k to_v', out='to_out.0'), Down: dict(conv='conv'), Up: dict(conv='conv')}
-_ENDS = {'time.0': 'time_embedding.linear_1', 'time.2': 'time_embedding.linear_2', 'first': 'conv_in', 'last.0': 'conv_norm_out', 'last.2': 'conv_out'}
+_PARTS = {
+    ResBlock: {
+        'norm1': ['norm1'],
+        'conv1': ['conv1'],
+        'time': ['time_emb_proj'],
+        'norm2': ['norm2'],
+        'conv2': ['conv2'],
+        'bypass': ['conv_shortcut'],
+    },
+    Attention: {
+        'norm': ['group_norm'],
+        'qkv': ['to_q', 'to_k', 'to_v'],
+        'out': ['to_out.0'],
+    },
+    Down: {'conv': ['conv']},
+    Up: {'conv': ['conv']},
+}
+_ENDS = {
+    'time.0': ['time_embedding.linear_1'],
+    'time.2': ['time_embedding.linear_2'],
+    'first': ['conv_in'],
+    'last.0': ['conv_norm_out'],
+    'last.2': ['conv_out'],
+}
 
-
+# %% ../nbs/tools/published.ipynb #pb11a0e1
 def their_names(network: UNet) -> dict[str, list[str]]:
-    """Which weights of diffusers' `UNet2DModel` are which of ours. network: any; its weights are not looked at.
+    """Which weights of diffusers' `UNet2DModel` are which of ours.
 
-    Returns for each name in our `state_dict` the names in that of `UNet2DModel`, to be put on top of each other."""
-    parts = {ours: [theirs] for ours, theirs in _ENDS.items()}
+    Returns:
+        For each name in our `state_dict` the names in that of `UNet2DModel`, to be put
+        on top of each other.
+    """
+    parts = dict(_ENDS)
     for ours, theirs, layer in _places(network):
-        parts |= {f'{ours}.{a}': [f'{theirs}.{b}' for b in bs.split()] for a, bs in _PARTS[type(layer)].items()}
-    split = [name.rsplit('.', 1) for name in network.state_dict()]
-    return {f'{part}.{kind}': [f'{name}.{kind}' for name in parts[part]] for part, kind in split}
+        for part, pieces in _PARTS[type(layer)].items():
+            parts[f'{ours}.{part}'] = [f'{theirs}.{piece}' for piece in pieces]
+    names = {}
+    for name in network.state_dict():
+        part, kind = name.rsplit('.', 1)                    # kind: weight or bias
+        names[name] = [f'{piece}.{kind}' for piece in parts[part]]
+    return names
 
 # %% ../nbs/tools/published.ipynb #3cea4a64
-_OURS = dict(norm_eps=1e-6, flip_sin_to_cos=False, freq_shift=1, downsample_padding=0, time_embedding_type='positional', act_fn='silu',
-             resnet_time_scale_shift='default', mid_block_type='UNetMidBlock2D', mid_block_scale_factor=1, downsample_type='conv', upsample_type='conv',
-             center_input_sample=False, add_attention=True)                       # what our U-Net does, in their words
-_ABSENT = dict(norm_eps=1e-5, flip_sin_to_cos=True, freq_shift=0, downsample_padding=1)   # what a missing entry means, where that is not ours
-_READ = ['sample_size', 'in_channels', 'out_channels', 'block_out_channels', 'layers_per_block', 'down_block_types', 'up_block_types', 'norm_num_groups', 'attention_head_dim', 'dropout']
+_OURS = dict(                               # what our U-Net does, in their words
+    norm_eps=1e-6,
+    flip_sin_to_cos=False,
+    freq_shift=1,
+    downsample_padding=0,
+    time_embedding_type='positional',
+    act_fn='silu',
+    resnet_time_scale_shift='default',
+    mid_block_type='UNetMidBlock2D',
+    mid_block_scale_factor=1,
+    downsample_type='conv',
+    upsample_type='conv',
+    center_input_sample=False,
+    add_attention=True,
+)
+_ABSENT = dict(                   # what a missing entry means, where that is not ours
+    norm_eps=1e-5,
+    flip_sin_to_cos=True,
+    freq_shift=0,
+    downsample_padding=1,
+)
+_READ = [
+    'sample_size', 'in_channels', 'out_channels', 'block_out_channels',
+    'layers_per_block', 'down_block_types', 'up_block_types', 'norm_num_groups',
+    'attention_head_dim', 'dropout',
+]
+
+# %% ../nbs/tools/published.ipynb #pb11a0e2
+def _is_wrong(name: str, value) -> bool:
+    "Whether a setting asks for what our U-Net does not do."
+    if name in _OURS:
+        return value != _OURS[name]
+    return name not in _READ and value is not None
 
 
 def _refuse_settings(config: dict, where: Path):
-    "Raise ValueError if the settings of a `UNet2DModel` ask for what our `UNet` does not do."
-    given = _OURS | _ABSENT | {name: value for name, value in config.items() if not name.startswith('_')}
-    known = _OURS | dict.fromkeys(_READ)
-    wrong = [f'{name} = {value!r}' + (f' (ours: {_OURS[name]!r})' if name in _OURS else '') for name, value in given.items()
-             if (name in _OURS and value != _OURS[name]) or (name not in known and value is not None)]
-    if config.get('in_channels', 3) != config.get('out_channels', 3):
-        wrong.append(f"out_channels = {config.get('out_channels', 3)} (ours: as many as in_channels)")
+    "Raise ValueError for settings of a `UNet2DModel` that our `UNet` does not have."
+    public = {name: v for name, v in config.items() if not name.startswith('_')}
+    wrong = []
+    for name, value in (_OURS | _ABSENT | public).items():
+        if _is_wrong(name, value):
+            ours = f' (ours: {_OURS[name]!r})' if name in _OURS else ''
+            wrong.append(f'{name} = {value!r}{ours}')
+    out = config.get('out_channels', 3)
+    if config.get('in_channels', 3) != out:
+        wrong.append(f'out_channels = {out} (ours: as many as in_channels)')
     if wrong:
-        raise ValueError(f'from_diffusers: {str(where)!r} says {", ".join(wrong)}; our UNet computes something else, so use this network with diffusers')
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} says {", ".join(wrong)}; our UNet '
+            'computes something else, so use this network with diffusers')
 
 # %% ../nbs/tools/published.ipynb #6a070762
 def _levels_with_attention(config: dict, where: Path) -> list[bool]:
-    down, up = config['down_block_types'], config['up_block_types']
-    with_attention = [name == 'AttnDownBlock2D' for name in down]
-    expected = ['AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(with_attention)]
-    if set(down) - {'DownBlock2D', 'AttnDownBlock2D'} or list(up) != expected:
-        raise ValueError(f'from_diffusers: {str(where)!r} has levels {list(down)} and {list(up)}; they should be DownBlock2D or AttnDownBlock2D, '
-                         'and the same in reverse on the way up; use this network with diffusers')
-    return with_attention
+    "For each level whether its blocks are followed by attention."
+    down = list(config['down_block_types'])
+    up = list(config['up_block_types'])
+    attention = [name == 'AttnDownBlock2D' for name in down]
+    expected = ['AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(attention)]
+    if set(down) - {'DownBlock2D', 'AttnDownBlock2D'} or up != expected:
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} has levels {down} and {up}; they should '
+            'be DownBlock2D or AttnDownBlock2D, and the same in reverse on the way up; '
+            'use this network with diffusers')
+    return attention
 
 
+def _square_size(config: dict, attention: list[bool], where: Path) -> int:
+    "Height and width of the pictures, if they are one, and one head looks at them."
+    size = config['sample_size']
+    if isinstance(size, list) and size[0] == size[-1]:
+        size = size[0]
+    channels = config['block_out_channels']
+    looked_at = {c for c, a in zip(channels, attention) if a} | {channels[-1]}
+    head = config.get('attention_head_dim', 8)
+    one_head = head is None or looked_at == {head}
+    if not isinstance(size, int) or not one_head:
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} has sample_size {size!r} and '
+            f'attention_head_dim {head!r}; they should be a whole number, for square '
+            'pictures, and null, for one head: our attention has one; use this network '
+            'with diffusers')
+    return size
+
+# %% ../nbs/tools/published.ipynb #pb11a0e3
 def _network_of(config: dict, where: Path) -> UNet:
     "Our network for the settings of a `UNet2DModel`."
     _refuse_settings(config, where)
-    channels, size = config['block_out_channels'], config['sample_size']
-    size = size[0] if isinstance(size, list) and size[0] == size[-1] else size
-    with_attention = _levels_with_attention(config, where)
-    head, places = config.get('attention_head_dim', 8), {c for c, a in zip(channels, with_attention) if a} | {channels[-1]}
-    if not isinstance(size, int) or (head is not None and places != {head}):
-        raise ValueError(f'from_diffusers: {str(where)!r} has sample_size {size!r} and attention_head_dim {head!r}; they should be a whole number, '
-                         'for square pictures, and null, for one head: our attention has one; use this network with diffusers')
-    return UNet(channels=tuple(channels), blocks=config.get('layers_per_block', 2), attention=tuple(size // 2**i for i, a in enumerate(with_attention) if a),
-                size=size, image_channels=config.get('in_channels', 3), patch=1, groups=config.get('norm_num_groups', 32), dropout=config.get('dropout', 0.))
+    attention = _levels_with_attention(config, where)
+    size = _square_size(config, attention, where)
+    return UNet(
+        channels=tuple(config['block_out_channels']),
+        blocks=config.get('layers_per_block', 2),
+        attention=tuple(size // 2**i for i, a in enumerate(attention) if a),
+        size=size,
+        image_channels=config.get('in_channels', 3),
+        patch=1,
+        groups=config.get('norm_num_groups', 32),
+        dropout=config.get('dropout', 0.))
 
 # %% ../nbs/tools/published.ipynb #a3b9955a
-def _config_of(network: UNet) -> dict:
-    "The settings of a `UNet2DModel` for our network."
-    if not isinstance(network, UNet):
-        raise ValueError(f'to_diffusers: model has a {type(network).__name__} as its network, it should have a UNet')
-    c, groups = network.config, {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)}
-    if c['patch'] != 1:
-        raise ValueError(f"to_diffusers: model has a network with patch = {c['patch']}, it should be 1: UNet2DModel has no patches. Train UNet(patch=1), "
-                         'or see the published networks for the same network on pictures that are cut into patches before')
-    if len(groups) > 1:
-        raise ValueError(f'to_diffusers: model has norms of {sorted(groups)} groups, there should be one number: take a UNet whose channels are all at least groups = {c["groups"]}')
-    with_attention = [c['size'] // 2**level in c['attention'] for level in range(len(c['channels']))]
-    return dict(_class_name='UNet2DModel', _diffusers_version=_VERSION, sample_size=c['size'], in_channels=c['image_channels'], out_channels=c['image_channels'],
-                block_out_channels=c['channels'], layers_per_block=c['blocks'], norm_num_groups=groups.pop(), dropout=c['dropout'], attention_head_dim=None,
-                down_block_types=['AttnDownBlock2D' if a else 'DownBlock2D' for a in with_attention],
-                up_block_types=['AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(with_attention)]) | {name: _OURS[name] for name in _ABSENT}
-
-
 _VERSION = '0.32.0'                      # of diffusers, whose form the folder has
 
+
+def _groups_of(network: UNet) -> int:
+    "How many groups the norms have, if a `UNet2DModel` can be like that."
+    if not isinstance(network, UNet):
+        kind = type(network).__name__
+        raise ValueError(
+            f'to_diffusers: model has a {kind} as its network, it should have a UNet')
+    patch = network.config['patch']
+    if patch != 1:
+        raise ValueError(
+            f'to_diffusers: model has a network with patch = {patch}, it should be 1: '
+            'UNet2DModel has no patches. Train UNet(patch=1), or see the published '
+            'networks for the same network on pictures that are cut into patches '
+            'before')
+    norms = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
+    groups = {norm.num_groups for norm in norms}
+    if len(groups) > 1:
+        raise ValueError(
+            f'to_diffusers: model has norms of {sorted(groups)} groups, there should '
+            'be one number: take a UNet whose channels are all at least groups = '
+            f'{network.config["groups"]}')
+    return groups.pop()
+
+# %% ../nbs/tools/published.ipynb #pb11a0e4
+def _config_of(network: UNet) -> dict:
+    "The settings of a `UNet2DModel` for our network."
+    groups = _groups_of(network)
+    c = network.config
+    sizes = [c['size'] // 2**level for level in range(len(c['channels']))]
+    attention = [size in c['attention'] for size in sizes]
+    return dict(
+        _class_name='UNet2DModel',
+        _diffusers_version=_VERSION,
+        sample_size=c['size'],
+        in_channels=c['image_channels'],
+        out_channels=c['image_channels'],
+        block_out_channels=c['channels'],
+        layers_per_block=c['blocks'],
+        norm_num_groups=groups,
+        dropout=c['dropout'],
+        attention_head_dim=None,
+        down_block_types=['AttnDownBlock2D' if a else 'DownBlock2D' for a in attention],
+        up_block_types=[
+            'AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(attention)],
+        **{name: _OURS[name] for name in _ABSENT})
+
 # %% ../nbs/tools/published.ipynb #0c9d88c0
-_OLD = {'.query.': '.to_q.', '.key.': '.to_k.', '.value.': '.to_v.', '.proj_attn.': '.to_out.0.'}
+_OLD = {
+    '.query.': '.to_q.',
+    '.key.': '.to_k.',
+    '.value.': '.to_v.',
+    '.proj_attn.': '.to_out.0.',
+}
 
 
-def _from_theirs(network: UNet, given: dict[str, Tensor], where: Path) -> dict[str, Tensor]:
+def _from_theirs(
+    network: UNet, given: dict[str, Tensor], where: Path
+) -> dict[str, Tensor]:
     "Our `state_dict` from theirs."
     for old, new in _OLD.items():
         given = {name.replace(old, new): value for name, value in given.items()}
     names = their_names(network)
     wanted = {name for those in names.values() for name in those}
     if wanted != set(given):
-        raise ValueError(f'from_diffusers: {str(where)!r} lacks {sorted(wanted - set(given))[:3]} and has {sorted(set(given) - wanted)[:3]} besides what its config.json asks for; copy the folder again')
-    weights = {ours: torch.cat([given[name] for name in those]).float() for ours, those in names.items()}
-    wrong = [ours for ours, value in network.state_dict().items() if weights[ours].shape != value.shape]
-    if wrong:
-        raise ValueError(f'from_diffusers: {str(where)!r} has other shapes than its config.json asks for, such as {names[wrong[0]][0]}; copy the folder again')
+        lacks = sorted(wanted - set(given))[:3]
+        has = sorted(set(given) - wanted)[:3]
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} lacks {lacks} and has {has} besides what '
+            'its config.json asks for; copy the folder again')
+    weights = {}
+    for ours, those in names.items():
+        weights[ours] = torch.cat([given[name] for name in those]).float()
+    for ours, value in network.state_dict().items():
+        if weights[ours].shape != value.shape:
+            raise ValueError(
+                f'from_diffusers: {str(where)!r} has other shapes than its config.json '
+                f'asks for, such as {names[ours][0]}; copy the folder again')
     return weights
 
-
+# %% ../nbs/tools/published.ipynb #pb11a0e5
 def _to_theirs(network: UNet) -> dict[str, Tensor]:
     "Their `state_dict` from ours."
-    weights, found = network.state_dict(), {}
+    weights = network.state_dict()
+    found = {}
     for ours, those in their_names(network).items():
-        found |= {name: part.detach().cpu().clone() for name, part in zip(those, weights[ours].chunk(len(those)))}
+        parts = weights[ours].chunk(len(those))
+        for name, part in zip(those, parts):
+            found[name] = part.detach().cpu().clone()
     return found
 
 # %% ../nbs/tools/published.ipynb #855a1c65
@@ -142,132 +284,278 @@ _PREDICTS = {'epsilon': 'eps', 'sample': 'x0', 'v_prediction': 'v'}
 
 
 def _betas(config: dict) -> Tensor | None:
-    "beta of the steps 1..T, (T,), float64, as the settings of a `DDPMScheduler` say; None if they name a schedule that we do not know."
+    "beta of the steps 1..T, float64, as a scheduler's settings say; None if unknown."
     if config.get('trained_betas') is not None:
         return torch.tensor(config['trained_betas'], dtype=torch.float64)
-    T, start, end = config.get('num_train_timesteps', 1000), config.get('beta_start', 1e-4), config.get('beta_end', .02)
+    T = config.get('num_train_timesteps', 1000)
+    start = config.get('beta_start', 1e-4)
+    end = config.get('beta_end', .02)
     line = partial(torch.linspace, steps=T, dtype=torch.float64)
-    made = {'linear': lambda: line(start, end), 'scaled_linear': lambda: line(start**.5, end**.5)**2,
-            'squaredcos_cap_v2': lambda: cosine_schedule(T).betas, 'sigmoid': lambda: start + (end - start) * line(-6, 6).sigmoid()}
     name = config.get('beta_schedule', 'linear')
-    return made[name]() if name in made else None
+    if name == 'linear':
+        return line(start, end)
+    if name == 'scaled_linear':
+        return line(start**.5, end**.5)**2
+    if name == 'squaredcos_cap_v2':
+        return cosine_schedule(T).betas
+    if name == 'sigmoid':
+        return start + (end - start) * line(-6, 6).sigmoid()
+    return None
 
-
+# %% ../nbs/tools/published.ipynb #pb11a0e6
 def _schedule_of(config: dict, where: Path) -> Schedule:
     "Our schedule for the settings of a `DDPMScheduler`."
-    betas, T, predicts = _betas(config), config.get('num_train_timesteps', 1000), config.get('prediction_type', 'epsilon')
-    if betas is None or len(betas) != T or config.get('rescale_betas_zero_snr', False) or predicts not in _PREDICTS:
-        raise ValueError(f"from_diffusers: {str(where)!r} has beta_schedule {config.get('beta_schedule')!r}, num_train_timesteps {T}, rescale_betas_zero_snr {config.get('rescale_betas_zero_snr', False)} "
-                         f'and prediction_type {predicts!r}; we read linear, scaled_linear, squaredcos_cap_v2, sigmoid or a list of as many betas as timesteps, not rescaled, '
-                         f'and one of {", ".join(_PREDICTS)}; use this network with diffusers')
+    betas = _betas(config)
+    T = config.get('num_train_timesteps', 1000)
+    predicts = config.get('prediction_type', 'epsilon')
+    rescaled = config.get('rescale_betas_zero_snr', False)
+    whole = betas is not None and len(betas) == T
+    if not whole or rescaled or predicts not in _PREDICTS:
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} has '
+            f"beta_schedule {config.get('beta_schedule')!r}, num_train_timesteps {T}, "
+            f'rescale_betas_zero_snr {rescaled} and prediction_type {predicts!r}; '
+            'we read linear, scaled_linear, squaredcos_cap_v2, sigmoid or a list of as '
+            'many betas as timesteps, not rescaled, and one of '
+            f'{", ".join(_PREDICTS)}; use this network with diffusers')
     return Schedule(betas)
 
 # %% ../nbs/tools/published.ipynb #8d3bd9fe
-_VARIANCE = {'posterior_var': 'fixed_small', 'beta': 'fixed_large'}
-_KNOWN = ['num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas', 'variance_type', 'clip_sample', 'prediction_type', 'thresholding', 'clip_sample_range',
-          'dynamic_thresholding_ratio', 'sample_max_value', 'timestep_spacing', 'steps_offset', 'rescale_betas_zero_snr']   # the last but one three say how steps are left out
+_VARIANCES = {
+    'fixed_small': small_variance,
+    'fixed_small_log': small_variance,
+    'fixed_large': large_variance,
+}
+_KNOWN = [
+    'num_train_timesteps', 'beta_start', 'beta_end', 'beta_schedule', 'trained_betas',
+    'variance_type', 'clip_sample', 'prediction_type', 'thresholding',
+    'clip_sample_range', 'dynamic_thresholding_ratio', 'sample_max_value',
+    'timestep_spacing', 'steps_offset',                    # how steps are left out
+    'rescale_betas_zero_snr',
+]
 
 
-def _scheduler_config(model: DDPM, variance: str, clip: bool) -> dict:
+def _limit_of(config: dict, where: Path) -> Callable | None:
+    "The limit that the settings of a `DDPMScheduler` ask for."
+    thresholding = config.get('thresholding', False)
+    widest = config.get('clip_sample_range', 1.)
+    if thresholding or widest != 1:
+        raise ValueError(
+            f'{str(where)!r} has thresholding {thresholding} and clip_sample_range '
+            f'{widest}; we draw without thresholding, clipped to 1 or not at all; use '
+            'this network with diffusers')
+    return clip if config.get('clip_sample', True) else None
+
+# %% ../nbs/tools/published.ipynb #pb11a0e7
+def _variance_type(variance: Callable) -> str:
+    "The name of a variance in diffusers."
+    for name, function in _VARIANCES.items():
+        if function is variance:
+            return name
+    raise ValueError(
+        f'to_diffusers: variance is {variance!r:.80}, it should be small_variance or '
+        'large_variance')
+
+
+def _scheduler_config(model: DDPM, variance: Callable) -> dict:
     "The settings of a `DDPMScheduler` for our model."
-    if variance not in _VARIANCE:
-        raise ValueError(f"to_diffusers: variance is {variance!r}, it should be 'posterior_var' or 'beta', as in `ancestral`")
-    their = {ours: theirs for theirs, ours in _PREDICTS.items()}
-    return dict(_class_name='DDPMScheduler', _diffusers_version=_VERSION, num_train_timesteps=model.schedule.T, trained_betas=model.schedule.betas.tolist(),
-                prediction_type=their[model.predicts], variance_type=_VARIANCE[variance], clip_sample=clip)
+    if model.limit not in (clip, None):
+        raise ValueError(
+            f'to_diffusers: model has the limit {model.limit!r:.80}, it should be clip '
+            'or None: the scheduler knows no other')
+    prediction_type = {ours: theirs for theirs, ours in _PREDICTS.items()}
+    return dict(
+        _class_name='DDPMScheduler',
+        _diffusers_version=_VERSION,
+        num_train_timesteps=model.schedule.T,
+        trained_betas=model.schedule.betas.tolist(),
+        prediction_type=prediction_type[model.predicts],
+        variance_type=_variance_type(variance),
+        clip_sample=model.limit is clip)
 
 # %% ../nbs/tools/published.ipynb #570160a5
-def _part(path: str | Path, part: str, file: str, class_name: str) -> tuple[Path, dict]:
+def _part(
+    path: str | Path, part: str, file: str, class_name: str
+) -> tuple[Path, dict]:
     "The folder of a part, `unet` or `scheduler`, and its settings."
     root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f'from_diffusers: there is no folder {str(root)!r}; give the folder of a DDPMPipeline, as `to_diffusers` or `save_pretrained` wrote it')
+        raise FileNotFoundError(
+            f'from_diffusers: there is no folder {str(root)!r}; give the folder of a '
+            'DDPMPipeline, as `to_diffusers` or `save_pretrained` wrote it')
     folder = root / part if (root / part).is_dir() else root
     if not (folder / file).is_file():
-        raise ValueError(f'from_diffusers: {str(root)!r} has neither {part}/{file} nor {file}; give the folder of a DDPMPipeline, with a unet and a scheduler')
+        raise ValueError(
+            f'from_diffusers: {str(root)!r} has neither {part}/{file} nor {file}; give '
+            'the folder of a DDPMPipeline, with a unet and a scheduler')
     config = json.loads((folder / file).read_text(encoding='utf-8'))
     if config.get('_class_name') != class_name:
-        raise ValueError(f"from_diffusers: {str(folder / file)!r} is of a {config.get('_class_name')}, it should be of a {class_name}")
+        raise ValueError(
+            f'from_diffusers: {str(folder / file)!r} is of a '
+            f"{config.get('_class_name')}, it should be of a {class_name}")
     return folder, config
 
 
+_unet_part = partial(
+    _part, part='unet', file='config.json', class_name='UNet2DModel')
+_scheduler_part = partial(
+    _part, part='scheduler', file='scheduler_config.json', class_name='DDPMScheduler')
+
+# %% ../nbs/tools/published.ipynb #pb11a0e8
 def _weights_file(folder: Path) -> Path:
     "The file with the weights."
     file = folder / 'diffusion_pytorch_model.safetensors'
     if not file.is_file():
-        there = sorted(f.name for f in folder.iterdir() if f.suffix in ('.bin', '.safetensors', '.pt', '.ckpt')) or 'none'
-        raise ValueError(f'from_diffusers: {str(folder)!r} should have diffusion_pytorch_model.safetensors; weights there: {there}. A .bin file is a pickle, which can run '
-                         'any program, and is not read. Look for a newer revision with safetensors, or, if you trust the file, write it anew with diffusers: '
-                         'DDPMPipeline.from_pretrained(folder, use_safetensors=False).save_pretrained(another_folder)')
+        endings = ('.bin', '.safetensors', '.pt', '.ckpt')
+        there = sorted(f.name for f in folder.iterdir() if f.suffix in endings)
+        raise ValueError(
+            f'from_diffusers: {str(folder)!r} should have '
+            'diffusion_pytorch_model.safetensors; weights there: '
+            f"{there or 'none'}. A .bin file is a pickle, which can run any program, "
+            'and is not read. Look for a newer revision with safetensors, or, if you '
+            'trust the file, write it anew with diffusers: '
+            'DDPMPipeline.from_pretrained(folder, use_safetensors=False)'
+            '.save_pretrained(another_folder)')
     return file
 
-# %% ../nbs/tools/published.ipynb #77099f9c
-def from_diffusers(path: str | Path, device: str | torch.device | None = None) -> DDPM:
-    """Read a network that diffusers wrote, or a published one that was downloaded (Ho et al. 2020: `google/ddpm-cifar10-32`), into our own U-Net.
 
-    path: the folder of a `DDPMPipeline`, a `UNet2DModel` and a `DDPMScheduler`.   device: by default the best there is. Returns a model ready for sampling.
-    It takes pictures (B, C, H, W) in [-1, 1] and steps 1..T, like any other. Weights in half precision become float32.
-    How to draw from it as its folder asks for is `diffusers_sampler`. Reads JSON and safetensors, nothing that runs, and needs neither diffusers nor a network.
-    Raises FileNotFoundError if there is no such folder, ValueError if it is no such pipeline, has its weights only as .bin, or asks for what our `UNet` does not do."""
+def _load(file: Path) -> dict[str, Tensor]:
+    "The tensors of a file."
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    folder, config = _part(path, 'unet', 'config.json', 'UNet2DModel')
-    place, settings = _part(path, 'scheduler', 'scheduler_config.json', 'DDPMScheduler')
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise ValueError(
+            f'from_diffusers: {str(file)!r} is not a whole safetensors file ({error}); '
+            'copy it again') from None
+
+# %% ../nbs/tools/published.ipynb #77099f9c
+def from_diffusers(
+    path: str | Path, device: str | torch.device | None = None
+) -> DDPM:
+    """A network that diffusers wrote, such as `google/ddpm-cifar10-32`, in our U-Net.
+
+    Reads JSON and safetensors, nothing that runs, and needs neither diffusers nor a
+    network connection. Weights in half precision become float32. To draw from it as
+    its folder asks for, see `diffusers_sampler`.
+
+    Args:
+        path: the folder of a `DDPMPipeline`: a `UNet2DModel` and a `DDPMScheduler`.
+        device: by default the best there is.
+
+    Returns:
+        A model ready for sampling, with the limit that its scheduler asks for.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is no such pipeline, has its weights only as .bin, or asks for
+            what our `UNet` does not do.
+    """
+    folder, config = _unet_part(path)
+    place, settings = _scheduler_part(path)
+    where = place / 'scheduler_config.json'
     file = _weights_file(folder)
     network = _network_of(config, folder / 'config.json')
-    model = DDPM(network, _schedule_of(settings, place / 'scheduler_config.json'), _PREDICTS[settings.get('prediction_type', 'epsilon')])
-    try:
-        given = load_file(file)
-    except SafetensorError as error:
-        raise ValueError(f'from_diffusers: {str(file)!r} is not a whole safetensors file ({error}); copy it again') from None
-    network.load_state_dict(_from_theirs(network, given, file))
+    schedule = _schedule_of(settings, where)
+    predicts = _PREDICTS[settings.get('prediction_type', 'epsilon')]
+    model = DDPM(network, schedule, predicts, _limit_of(settings, where))
+    network.load_state_dict(_from_theirs(network, _load(file), file))
     return model.to(pick_device(device)).eval()
 
 # %% ../nbs/tools/published.ipynb #c43d40e0
 def diffusers_sampler(path: str | Path) -> Callable:
-    """`ancestral` with the variance and clipping that the folder's scheduler asks for (Ho et al. 2020, section 3.2).
+    """`ancestral` with the variance that a scheduler asks for (Ho et al., section 3.2).
 
-    path: the folder of a `DDPMPipeline`. Returns a function (model, x_T, draw=...) -> steps, for `sample(..., sampler=...)`.
-    `fixed_small` and `fixed_small_log` are the posterior's variance, `fixed_large` is beta. Raises FileNotFoundError if there is no such folder, ValueError for other variances,
-    for dynamic thresholding, and for clipping to another range than [-1, 1]."""
-    place, config = _part(path, 'scheduler', 'scheduler_config.json', 'DDPMScheduler')
-    known = {'fixed_small': 'posterior_var', 'fixed_small_log': 'posterior_var', 'fixed_large': 'beta'}
-    kind, unknown = config.get('variance_type', 'fixed_small'), sorted(name for name in config if not name.startswith('_') and name not in _KNOWN)
-    if kind not in known or config.get('thresholding', False) or config.get('clip_sample_range', 1.) != 1 or unknown:
-        raise ValueError(f"diffusers_sampler: {str(place / 'scheduler_config.json')!r} has variance_type {kind!r}, thresholding {config.get('thresholding', False)}, "
-                         f"clip_sample_range {config.get('clip_sample_range', 1.)} and, unknown to us, {unknown or 'nothing'}; we draw with {', '.join(known)}, without thresholding, clipped to 1; "
-                         'choose `ancestral` or another sampler yourself')
-    return partial(ancestral, variance=known[kind], clip=config.get('clip_sample', True))
+    `fixed_small` and `fixed_small_log` are the posterior's variance, `fixed_large` is
+    beta.
+
+    Args:
+        path: the folder of a `DDPMPipeline`.
+
+    Returns:
+        (model, x_T, draw=...) -> steps, for `sample(..., sampler=...)`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: for other variances, for dynamic thresholding, and for clipping to
+            another range than [-1, 1].
+    """
+    place, config = _scheduler_part(path)
+    where = place / 'scheduler_config.json'
+    _limit_of(config, where)
+    kind = config.get('variance_type', 'fixed_small')
+    public = [name for name in config if not name.startswith('_')]
+    unknown = sorted(set(public) - set(_KNOWN))
+    if kind not in _VARIANCES or unknown:
+        raise ValueError(
+            f'diffusers_sampler: {str(where)!r} has variance_type {kind!r} and, '
+            f"unknown to us, {unknown or 'nothing'}; we draw with "
+            f"{', '.join(_VARIANCES)}; choose `ancestral` or another sampler yourself")
+    return partial(ancestral, variance=_VARIANCES[kind])
 
 # %% ../nbs/tools/published.ipynb #7f4d342f
-def to_diffusers(model: DDPM, path: str | Path, *, variance: str = 'posterior_var', clip: bool = True) -> Path:
-    """Write a model as the folder of a diffusers `DDPMPipeline`, whole or not at all. Returns the path.
+def to_diffusers(
+    model: DDPM, path: str | Path, *, variance: Callable = small_variance
+) -> Path:
+    """Write a model as the folder of a diffusers `DDPMPipeline`, whole or not at all.
 
-    model: with a `UNet(patch=1)`.   path: a folder that is not there yet, or is empty.   variance: 'posterior_var' or 'beta', sigma_t^2 as in `ancestral`.   clip: keep x0_hat in [-1, 1].
-    Then `pipeline = DDPMPipeline.from_pretrained(path)`, offline, and `pipeline(num_inference_steps=T)` with the T of the schedule draws as `ancestral` does; diffusers' own
-    default is 1,000 steps, which it refuses for a smaller T. Needs no diffusers. The weights are written as they are, in float32.
-    Raises FileExistsError if there is something at `path`, ValueError for a network that `UNet2DModel` cannot express, such as one with patch=2."""
-    _check_model(model)
+    Needs no diffusers; the weights are written in float32. Then
+    `pipeline = DDPMPipeline.from_pretrained(path)`, offline, and
+    `pipeline(num_inference_steps=T)` with the T of the schedule draws as `ancestral`
+    does; diffusers' own default is 1,000 steps, which it refuses for a smaller T.
+
+    Args:
+        model: with a `UNet(patch=1)`, and `clip` or None for its limit.
+        path: a folder that is not there yet, or is empty.
+        variance: `small_variance` or `large_variance`, as in `ancestral`.
+
+    Returns:
+        The path.
+
+    Raises:
+        FileExistsError: if there is something at `path`.
+        ValueError: for a network that `UNet2DModel` cannot express, such as one with
+            patch=2.
+    """
+    if not isinstance(model, DDPM):
+        raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM')
     path = Path(path).expanduser()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(f'to_diffusers: {str(path)!r} is there already and not an empty folder; give another path, or remove it first')
-    parts = _config_of(model.network), _scheduler_config(model, variance, clip)
+        raise FileExistsError(
+            f'to_diffusers: {str(path)!r} is there already and not an empty folder; '
+            'give another path, or remove it first')
+    unet = _config_of(model.network)
+    scheduler = _scheduler_config(model, variance)
     unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
-        _write_folder(unfinished, *parts, _to_theirs(model.network))
+        _write_folder(unfinished, unet, scheduler, _to_theirs(model.network))
         if path.exists():
-            path.rmdir()                                     # empty: Windows does not rename onto a folder
+            path.rmdir()                 # empty: Windows does not rename onto a folder
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return path
 
 # %% ../nbs/tools/published.ipynb #adf10861
-def _write_folder(folder: Path, unet: dict, scheduler: dict, weights: dict[str, Tensor]):
+def _write_folder(
+    folder: Path, unet: dict, scheduler: dict, weights: dict[str, Tensor]
+):
     "The files of a `DDPMPipeline`."
     from safetensors.torch import save_file
-    index = dict(_class_name='DDPMPipeline', _diffusers_version=_VERSION, scheduler=['diffusers', 'DDPMScheduler'], unet=['diffusers', 'UNet2DModel'])
-    for name, config in {'model_index.json': index, 'unet/config.json': unet, 'scheduler/scheduler_config.json': scheduler}.items():
+    index = dict(
+        _class_name='DDPMPipeline',
+        _diffusers_version=_VERSION,
+        scheduler=['diffusers', 'DDPMScheduler'],
+        unet=['diffusers', 'UNet2DModel'])
+    files = {
+        'model_index.json': index,
+        'unet/config.json': unet,
+        'scheduler/scheduler_config.json': scheduler,
+    }
+    for name, config in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
-    save_file(weights, folder / 'unet' / 'diffusion_pytorch_model.safetensors', {'format': 'pt'})   # without this word their reader refuses it
+        text = json.dumps(config, indent=2) + '\n'
+        (folder / name).write_text(text, encoding='utf-8')
+    file = folder / 'unet' / 'diffusion_pytorch_model.safetensors'
+    save_file(weights, file, {'format': 'pt'})   # without this word they refuse it

@@ -106,10 +106,10 @@ COUNTS = [                                                       # whole numbers
     *[(name, 'steps', 1, None, lambda n, name=name: next(getattr(d, name)(MODEL, X, steps=n))) for name in ('ddim', 'dpm_solver')], ('ancestral', 'every', 1, None, lambda n: next(d.ancestral(MODEL, X, every=n))),
     *[(name, 'start', 1, T, lambda n, name=name: getattr(d, name)(SCHEDULE, n, 1)) for name in ('even_steps', 'quadratic_steps', 'log_snr_steps', 'angle_steps')],
     *[(name, 'steps', 1, 7, lambda n, name=name: getattr(d, name)(SCHEDULE, 7, n)) for name in ('even_steps', 'quadratic_steps', 'log_snr_steps', 'angle_steps')],
-    ('sample', 'n', 1, None, lambda n: d.sample(n, MODEL, progress=False)), ('sample', 'batch_size', 1, None, lambda n: d.sample(1, MODEL, batch_size=n, progress=False)), ('sample', 'seed', 0, None, lambda n: d.sample(1, MODEL, seed=n, progress=False)),
-    ('interpolate', 't', 1, T, lambda n: d.interpolate(X[0], X[1], n, model=MODEL)), ('interpolate', 'n', 1, None, lambda n: d.interpolate(X[0], X[1], 2, n, MODEL)), ('interpolate', 'seed', 0, None, lambda n: d.interpolate(X[0], X[1], 2, 1, MODEL, seed=n)),
+    ('sample', 'n', 1, None, lambda n: d.sample(n, model=MODEL, progress=False)), ('sample', 'batch_size', 1, None, lambda n: d.sample(1, model=MODEL, batch_size=n, progress=False)), ('sample', 'seed', 0, None, lambda n: d.sample(1, model=MODEL, seed=n, progress=False)),
+    ('interpolate', 't', 1, T, lambda n: d.interpolate(X[0], X[1], n, model=MODEL)), ('interpolate', 'n', 1, None, lambda n: d.interpolate(X[0], X[1], 2, n, model=MODEL)), ('interpolate', 'seed', 0, None, lambda n: d.interpolate(X[0], X[1], 2, 1, model=MODEL, seed=n)),
     ('bits_per_dim', 'per_t', 2, None, lambda n: d.bits_per_dim(MODEL, BYTES, n)), ('bits_per_dim', 'seed', 0, None, lambda n: d.bits_per_dim(MODEL, BYTES, 2, seed=n)),
-    ('noising', 'T', 1, None, lambda n: d.noising(X[0], n)), ('noising', 'seed', 0, None, lambda n: d.noising(X[0], 9, n)), ('denoising', 'n', 1, None, lambda n: d.denoising(MODEL, n)),
+    ('noising_panel', 'T', 1, None, lambda n: d.noising_panel(X[0], n)), ('noising_panel', 'seed', 0, None, lambda n: d.noising_panel(X[0], 9, n)), ('denoising_panel', 'n', 1, None, lambda n: d.denoising_panel(MODEL, n)),
 ]
 
 
@@ -152,7 +152,7 @@ for _name in ('ancestral', 'ddim', 'dpm_solver'):
     ROWS += [Row(_name, 'steps', 'more than T', lambda s=_sampler: list(s(MODEL, X, **({} if s is d.ancestral else dict(steps=T + 9)))), answer=lambda steps: len(steps) == T + 1 and steps[-1].t == 0 and steps[-1].x.abs().max() <= 1)]
 for _name in ('ddim', 'dpm_solver'):
     ROWS += [Row(_name, 'eta', repr(eta), lambda s=getattr(d, _name), eta=eta: next(s(MODEL, X, eta=eta)), (repr(eta),)) for eta in (-.1, 1.1, NAN)]
-ROWS += model_rows('sample', lambda m: d.sample(1, m)) + model_rows('interpolate', lambda m: d.interpolate(X[0], X[1], 2, 2, m)) + model_rows('bits_per_dim', lambda m: d.bits_per_dim(m, BYTES)) + model_rows('denoising', d.denoising)
+ROWS += model_rows('sample', lambda m: d.sample(1, model=m)) + model_rows('interpolate', lambda m: d.interpolate(X[0], X[1], 2, 2, model=m)) + model_rows('bits_per_dim', lambda m: d.bits_per_dim(m, BYTES)) + model_rows('denoising_panel', d.denoising_panel)
 ROWS += [
     Row('to_float', 'images', 'floats', lambda: d.to_float(X), ('float32',)), Row('to_float', 'images', 'whole numbers', lambda: d.to_float(X.long()), ('int64',)), Row('to_float', 'images', 'a list', lambda: d.to_float([1, 2]), ('list',)),
     Row('to_float', 'images', 'none', lambda: d.to_float(BYTES[:0]), answer=same_shape(BYTES[:0])), Row('to_uint8', 'images', 'none', lambda: d.to_uint8(X[:0]), answer=same_shape(X[:0])),
@@ -174,7 +174,7 @@ ROWS += [
     *[Row('Schedule', 'betas', given, lambda b=b: d.Schedule(b), was) for given, b, was in [('none', torch.zeros(0), ('(0,)',)), ('nan', torch.tensor([.1, NAN]), ('nan',)), ('0', torch.tensor([0., .1]), ('0',)), ('1', torch.ones(3), ('1',)),
       ('two dimensions', torch.full((2, 2), .1), ('(2, 2)',)), ('whole numbers', torch.ones(3, dtype=torch.long), ('int64',)), ('on the device meta', torch.ones(3, device='meta'), ('meta',)), ('so many that nothing is left', torch.full((1000,), .5), ('9.33e-302',))]],
     Row('Schedule.at', 'name', "'betta'", lambda: SCHEDULE.at('betta', STEPS, X), ("'betta'",)), Row('Schedule.at', 't', 'negative', lambda: SCHEDULE.at('beta', -STEPS, X), ('[-1, -20]',)), Row('Schedule.at', 'like', 'bytes', lambda: SCHEDULE.at('beta', STEPS, BYTES), ('uint8',)),
-    Row('Schedule.at', 't', '0', lambda: SCHEDULE.at('abar', STEPS * 0, X), answer=lambda y: bool((y == 1).all())),
+    Row('Schedule.at', 't', '0', lambda: SCHEDULE.at('abar', STEPS * 0, X, least=0), answer=lambda y: bool((y == 1).all())),
     Row('linear_schedule', 'betas', 'start above 1', lambda: d.linear_schedule(9, 2.), ('2',)), Row('linear_schedule', 'betas', 'end is nan', lambda: d.linear_schedule(9, end=NAN), ('nan',)), Row('linear_schedule', 'betas', 'rescaled, T = 20', lambda: d.linear_schedule(20, rescale=True), ('1',)),
     Row('cosine_schedule', 's', '0', lambda: d.cosine_schedule(9, 0), ('0',)), Row('cosine_schedule', 's', '-1', lambda: d.cosine_schedule(9, -1), ('-1',)), Row('sigmoid_schedule', 'tau', '0', lambda: d.sigmoid_schedule(9, tau=0), ('0',)),
     Row('sigmoid_schedule', 'start', 'equal to end', lambda: d.sigmoid_schedule(9, 1, 1), ('1',)), Row('sigmoid_schedule', 'end', 'nan', lambda: d.sigmoid_schedule(9, end=NAN), ('nan',)),
@@ -184,7 +184,7 @@ ROWS += [
     Row('Mixture', 'means', 'one dimension', lambda: d.Mixture(torch.zeros(1), torch.ones(1), torch.ones(1)), ('(1,)',)), Row('Mixture', 'means', 'whole numbers', lambda: d.Mixture(torch.zeros(1, 1).long(), torch.ones(1), torch.ones(1)), ('int64',)),
     Row('Mixture', 'stds', 'nan', lambda: d.Mixture(torch.zeros(1, 1), torch.full((1,), NAN), torch.ones(1)), ('nan',)), Row('Mixture.x0_mean', 'xt', 'another shape', lambda: MIXTURE.x0_mean(torch.zeros(2, 3), STEPS, SCHEDULE), ('(2, 3)',)),
     Row('DDPM', 'predicts', "'noise'", lambda: d.DDPM(MODEL.network, SCHEDULE, 'noise'), ("'noise'",)), Row('DDPM', 'schedule', 'betas', lambda: d.DDPM(MODEL.network, SCHEDULE.betas), ('Tensor',)), Row('DDPM', 'network', 'None', lambda: d.DDPM(None, SCHEDULE), ('NoneType',)),
-    Row('DDPM', 'network', 'returns one channel', lambda: d.DDPM(lambda x, t: x[:, :1], SCHEDULE)(X, STEPS), ('(2, 1, 32, 32)',)), Row('DDPM', 'x', 'bytes', lambda: MODEL(BYTES, STEPS), ('uint8',)), Row('DDPM', 'x', 'on the device meta', lambda: MODEL(X.to('meta'), STEPS), ('meta',)),
+    Row('DDPM', 'network', 'returns one channel', lambda: d.DDPM(lambda x, t: x[:, :1], SCHEDULE)(X, STEPS), ('(2, 1, 32, 32)',)), Row('DDPM', 'xt', 'bytes', lambda: MODEL(BYTES, STEPS), ('uint8',)), Row('DDPM', 'xt', 'on the device meta', lambda: MODEL(X.to('meta'), STEPS), ('meta',)),
     Row('min_snr', 'predicts', "'noise'", lambda: d.min_snr(STEPS, SCHEDULE, 'noise'), ("'noise'",)), Row('min_snr', 'gamma', '0', lambda: d.min_snr(STEPS, SCHEDULE, 'v', 0), ('0',)), Row('like_v', 'most', '-1', lambda: d.like_v(STEPS, SCHEDULE, 'v', -1), ('-1',)),
     *[Row(name, 'variance', "'small'", call, ("'small'",)) for name, call in dict(vlb_terms=lambda: d.vlb_terms(MODEL, X, STEPS, EPS, 'small'), ancestral=lambda: next(d.ancestral(MODEL, X, variance='small'))).items()],
     Row('time_embedding', 'dim', 'odd', lambda: d.time_embedding(STEPS, 7), ('7',)), Row('time_embedding', 't', 'two dimensions', lambda: d.time_embedding(STEPS[None], 8), ('(1, 2)',)), Row('time_embedding', 'period', '0', lambda: d.time_embedding(STEPS, 8, 0), ('0',)),
@@ -193,10 +193,10 @@ ROWS += [
     Row('UNet', 'channels', 'no multiple of groups', lambda: d.UNet(channels=(20, 30)), ('20',)), Row('UNet', 'dropout', '2', lambda: d.UNet(dropout=2.), ('2',)),
     Row('UNet', 'x', 'another size', lambda: MODEL.network(X[..., :16], STEPS), ('(2, 3, 32, 16)',)), Row('UNet', 't', 'three for two', lambda: MODEL.network(X, torch.ones(3)), ('(3,)',)), Row('UNet', 'x', 'on the device meta', lambda: MODEL.network(X.to('meta'), STEPS), ('meta',)),
     Row('ResBlock', 'x', 'other channels', lambda: d.ResBlock(8, 8, 8)(X, EPS[0, 0]), ('(2, 3, 32, 32)',)), Row('ResBlock', 'emb', 'another width', lambda: d.ResBlock(3, 3, 8, 3)(X, torch.zeros(2, 9)), ('(2, 9)',)), Row('Attention', 'x', 'a dimension too few', lambda: d.Attention(8)(X[0]), ('(3, 32, 32)',)),
-    *[Row('sample', 'device', repr(device), lambda device=device: d.sample(1, MODEL, device=device, progress=False), (repr(device),)) for device in ('meta', 'quantum', *([] if torch.cuda.is_available() else ['cuda']), 'cuda:99')],
-    Row('sample', 'model', 'its network has no shape', lambda: d.sample(1, d.DDPM(lambda x, t: x, SCHEDULE)), ('function',)),
-    *[Row('interpolate', 'a', given, lambda make=KINDS[given][0]: d.interpolate(make(X[0]), X[1], 2, 2, MODEL), KINDS[given][1]) for given in ('whole numbers', 'a nan', 'bytes as floats', 'on the device meta')],
-    Row('interpolate', 'a', 'outside [-1, 1]', lambda: d.interpolate(2 * X[0], X[1], 2, 2, MODEL), ('from -2 to 2',)), Row('interpolate', 'b', 'another shape', lambda: d.interpolate(X[0], X[1, :, :9], 2, 2, MODEL), ('(3, 9, 32)',)), Row('interpolate', 'a', 'bytes', lambda: d.interpolate(BYTES[0], X[1], 2, 2, MODEL), ('uint8',)),
+    *[Row('sample', 'device', repr(device), lambda device=device: d.sample(1, model=MODEL, device=device, progress=False), (repr(device),)) for device in ('meta', 'quantum', *([] if torch.cuda.is_available() else ['cuda']), 'cuda:99')],
+    Row('sample', 'model', 'its network has no shape', lambda: d.sample(1, model=d.DDPM(lambda x, t: x, SCHEDULE)), ('function',)),
+    *[Row('interpolate', 'a', given, lambda make=KINDS[given][0]: d.interpolate(make(X[0]), X[1], 2, 2, model=MODEL), KINDS[given][1]) for given in ('whole numbers', 'a nan', 'bytes as floats', 'on the device meta')],
+    Row('interpolate', 'a', 'outside [-1, 1]', lambda: d.interpolate(2 * X[0], X[1], 2, 2, model=MODEL), ('from -2 to 2',)), Row('interpolate', 'b', 'another shape', lambda: d.interpolate(X[0], X[1, :, :9], 2, 2, model=MODEL), ('(3, 9, 32)',)), Row('interpolate', 'a', 'bytes', lambda: d.interpolate(BYTES[0], X[1], 2, 2, model=MODEL), ('uint8',)),
     *[Row(name, 'a', given, lambda f=getattr(d, name), a=a, b=b: f(a, b), was) for name, right in dict(frechet_distance=POINTS, kernel_distance=POINTS, nearer=POINTS[:, 0], copies=POINTS[:, 0]).items() for given, a, b, was in
       [('a nan', changed(right, NAN), right, ('nan',)), ('whole numbers', right.long(), right, ('int64',)), ('another dimension', right[None], right, ('(1, 40',)), ('none', right[:0], right, ('(0',)), ('39 members', right[:39], right, ('39',)), ('on the device meta', right.to('meta'), right, ('meta',))] if given != '39 members'],
     *[Row(name, 'sets', '39 members', lambda f=getattr(d, name), a=a: f(a[:39], a), ('39',)) for name, a in dict(frechet_distance=POINTS, kernel_distance=POINTS, nearer=POINTS[:, 0], copies=POINTS[:, 0]).items()],
@@ -212,9 +212,9 @@ ROWS += [
     Row('to_diffusers', 'model', 'a network', lambda: d.to_diffusers(MODEL.network, FOLDER / 'theirs'), ('UNet',)), Row('to_diffusers', 'model', 'with patches', lambda: d.to_diffusers(MODEL, FOLDER / 'theirs'), ('patch = 2',)),
     Row('to_diffusers', 'variance', 'a word', lambda: d.to_diffusers(d.DDPM(d.UNet(channels=(8, 16), groups=4, patch=1), SCHEDULE), FOLDER / 'theirs', variance='x'), ("'x'",)),
     Row('evaluate', 'training', 'a tensor', lambda: d.evaluate(X, BYTES, BYTES), ('Tensor',)),
-    *[Row('noising', 'image', given, lambda x=x: d.noising(x), was) for given, x, was in [('bytes', BYTES[0], ('uint8',)), ('a batch', X, ('(2, 3, 32, 32)',)), ('a nan', changed(X[0], NAN), ('nan',)), ('outside [-1, 1]', 2 * X[0], ('from -2 to 2',))]],
-    Row('noising', 'T', '10, then rescaled', lambda: choose(d.noising(X[0], 10), 1, 'linear, rescaled').children[2].value, answer=lambda said: 'take T above 20' in said),
-    Row('denoising', 'model', 'T = 1', lambda: d.denoising(d.DDPM(MODEL.network, d.cosine_schedule(1)), 1), answer=lambda panel: panel is not None),
+    *[Row('noising_panel', 'image', given, lambda x=x: d.noising_panel(x), was) for given, x, was in [('bytes', BYTES[0], ('uint8',)), ('a batch', X, ('(2, 3, 32, 32)',)), ('a nan', changed(X[0], NAN), ('nan',)), ('outside [-1, 1]', 2 * X[0], ('from -2 to 2',))]],
+    Row('noising_panel', 'T', '10, then rescaled', lambda: choose(d.noising_panel(X[0], 10), 1, 'linear-rescaled').children[2].value, answer=lambda said: 'take T above 20' in said),
+    Row('denoising_panel', 'model', 'T = 1', lambda: d.denoising_panel(d.DDPM(MODEL.network, d.cosine_schedule(1)), 1), answer=lambda panel: panel is not None),
 ]
 
 

@@ -183,11 +183,11 @@ _F = TypeVar('_F', bound=Callable)
 
 
 def typed(fn: _F) -> _F:
-    """A function, method or generator function that checks its annotations at each call.
+    """A function, method or generator function that checks its annotations.
 
-    They are jaxtyping's (`Float[Tensor, " b *picture"]`) or Python's; classes of this
-    library or of a notebook are told by their names. Of a list or a dict one item is
-    looked at. Defaults, `*args` and `**kwargs` pass unchecked.
+    They are jaxtyping's (`Float[Tensor, " b *picture"]`) or Python's, and checked at
+    each call. Classes of this library or of a notebook are told by their names. Of a
+    list or a dict one item is looked at. Defaults, `*args`, `**kwargs` pass unchecked.
 
     Raises:
         TypeError: at a call, for an argument or a result that is not as annotated.
