@@ -165,7 +165,7 @@ def empty_network(about: dict, tensors: int) -> nn.Module:
     try:
         with torch.device('meta'), at_most(tensors):
             return NETWORKS[kind](**config)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except Exception as error:           # whatever a class makes of odd arguments
         raise ValueError(f'its network cannot be built: {str(error)[:120]}') from None
 
 # %% ../nbs/tools/model_files.ipynb #30de000b
