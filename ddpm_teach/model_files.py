@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'NETWORKS', 'LIMITS', 'name_in', 'is_sane', 'check_arguments', 'check_savable', 'save', 'at_most',
-           'as_today', 'empty_network', 'expected_tensors', 'load']
+           'as_today', 'empty_network', 'tensors_of_model', 'load']
 
 # %% ../nbs/tools/model_files.ipynb #30de0005
 import inspect
@@ -54,7 +54,7 @@ def is_sane(value, default) -> bool:
         return False
     return type(value) is not int or 1 <= value <= 2**16
 
-
+# %% ../nbs/tools/model_files.ipynb #30de0020
 def check_arguments(config: dict, network: type):
     "That a file may ask for this network by these arguments."
     known = inspect.signature(network).parameters
@@ -150,7 +150,7 @@ def as_today(config: dict) -> dict:
     sides = [side // 2**level for level in range(len(whole['channels']))]
     return config | dict(attention=[s for s in whole['attention'] if s in sides])
 
-
+# %% ../nbs/tools/model_files.ipynb #30de0021
 def empty_network(about: dict, tensors: int) -> nn.Module:
     "The network that a file with so many tensors describes, on the device meta."
     kind = about.get('kind', 'unet')
@@ -169,7 +169,7 @@ def empty_network(about: dict, tensors: int) -> nn.Module:
         raise ValueError(f'its network cannot be built: {str(error)[:120]}') from None
 
 # %% ../nbs/tools/model_files.ipynb #30de000b
-def expected_tensors(about: dict, found: Found) -> dict[str, Tensor]:
+def tensors_of_model(about: dict, found: Found) -> dict[str, Tensor]:
     "What should be in a file that `save` wrote with these words."
     if about.get('format') != FORMAT:
         said = str(about.get('format'))[:40]
@@ -212,7 +212,7 @@ def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
             '`save` or `train` wrote')
     device = pick_device(device)
     with one_error('load', path, 'train again or copy it again'):
-        tensors, about = read_tensors(path, expected_tensors)
+        tensors, about = read_tensors(path, tensors_of_model)
         schedule = Schedule(tensors.pop('betas'))
         if not all(weight.isfinite().all() for weight in tensors.values()):
             raise ValueError('some of its weights are not finite numbers')
