@@ -208,7 +208,7 @@ ROWS += [
       [('floats', LABELS.float(), ('float32',)), ('negative', LABELS - 1, ('-1',)), ('none', LABELS[:0], ('(0, 2)',)), ('one dimension', LABELS[:, 0], ('(40,)',))]],
     Row('label_coverage', 'labels', 'no such word', lambda: d.label_coverage(LABELS + 2, LABELS, WORDS), ('largest is 2',)), Row('label_coverage', 'truth', 'an attribute too many', lambda: d.label_coverage(LABELS, LABELS[:, [0, 1, 1]], WORDS), ('(40, 3)',)),
     Row('label_variation', 'truth', 'an attribute less', lambda: d.label_variation(LABELS, LABELS[:, :1]), ('(40, 1)',)), Row('label_variation', 'sets', '39 labels', lambda: d.label_variation(LABELS[:39], LABELS), ('39',)),
-    Row('nearest', 'training', 'floats of another size', lambda: d.nearest(X, BYTES[..., :9]), ('(3, 32, 9)',)), Row('nearest', 'training', 'none', lambda: d.nearest(X, BYTES[:0]), ('(0,',)), Row('features', 'images', '31 x 33 pixels', lambda: d.features(X[..., :31]), ('(2, 3, 32, 31)',)), Row('read_labels', 'images', 'grey', lambda: d.read_labels(X[:, :1]), ('(2, 1, 32, 32)',)),
+    Row('nearest', 'training', 'floats of another size', lambda: d.nearest(X, BYTES[..., :9]), ('(2, 3, 32, 9)',)), Row('nearest', 'training', 'none', lambda: d.nearest(X, BYTES[:0]), ('(0,',)), Row('features', 'images', '31 x 33 pixels', lambda: d.features(X[..., :31]), ('(2, 3, 32, 31)',)), Row('read_labels', 'images', 'grey', lambda: d.read_labels(X[:, :1]), ('(2, 1, 32, 32)',)),
     *[Row('bits_per_dim', 'images', given, lambda x=x: d.bits_per_dim(MODEL, x), was) for given, x, was in [('whole numbers', X.long(), ('int64',)), ('a nan', changed(X, NAN), ('nan',)), ('bytes as floats', BYTES.float(), ('look like bytes',)), ('outside [-1, 1]', 2 * X, ('from -2 to 2',)), ('none', BYTES[:0], ('(0,',)), ('on the device meta', X.to('meta'), ('meta',))]],
     Row('pictures', 'data', 'none', lambda: d.pictures([]), ('empty',)), Row('pictures', 'size', '0', lambda: d.pictures(BYTES, size=0), ('0',)), Row('pictures', 'size', '-3', lambda: d.pictures(BYTES, size=-3), ('-3',)),
     Row('pictures', 'channels', '2', lambda: d.pictures(BYTES, channels=2), ('2',)), Row('pictures', 'data', 'two sizes', lambda: d.pictures([BYTES[0], BYTES[0, :, :4]]), ('2 sizes',)), Row('pictures', 'floats', 'another range', lambda: d.pictures(2 * X, floats=(0, 1)), ('from -2',)),
@@ -262,7 +262,7 @@ def test_every_public_function_has_rows():
         'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'clip',
         'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers', 'guided',
         'large_variance', 'load', 'pretrained', 'results', 'run_experiment', 'save',
-        'schedules_panel', 'small_variance', 'steered', 'train', 'usual'}
+        'schedules_panel', 'small_variance', 'steered', 'train', 'training_panel', 'usual'}
     assert set(d.__all__) - elsewhere <= with_rows, set(d.__all__) - elsewhere - with_rows
 
 
