@@ -76,7 +76,8 @@ def name_of(hook: Hook) -> str:
 def seconds_of(run, bf16: bool, times: int = 3) -> float:
     "The shortest time of a few steps on the first pictures, the first left out."
     rows = torch.arange(min(run.batch_size, len(run.data)))
-    batch = run.data.rows(rows).to(run.device)
+    batch = run.data.rows(rows)
+    batch = type(batch)(*(part.to(run.device) for part in batch))
     found = []
     for _ in range(times + 1):
         start = time.perf_counter()
@@ -325,11 +326,16 @@ def expected_tensors(about: dict, found: dict, run) -> dict[str, Tensor]:
         raise ValueError(
             f'its losses have shape {steps}, they should be those of up to '
             f'{run.epochs} epochs of {each} steps')
+    memory = about.get('optimiser_memory', [])
+    short = isinstance(memory, list) and len(memory) <= 8
+    if not short or not all(isinstance(name, str) for name in memory):
+        raise ValueError(
+            f'its optimiser remembers {str(memory)[:80]}, it should be a few names')
     wanted = tensors_of(run)
     wanted['losses'] = torch.empty(steps, dtype=torch.float64, device='meta')
     weights = [p for group in run.optimiser.param_groups for p in group['params']]
     for i, weight in enumerate(weights):
-        for name in about.get('optimiser_memory', []):
+        for name in memory:
             whole = f'optimiser.{i}.{name}'
             single = found.get(whole, ('F32', []))[1] == []
             wanted[whole] = torch.zeros(()) if single else weight
