@@ -33,7 +33,7 @@ from .plumbing.tensor_files import one_error, read_tensors, write_tensors
 
 # %% ../nbs/tools/hooks.ipynb #b00c5008
 class Hook:
-    "Something added to a training. Each method is called at its moment."
+    "Something added to a training, `run`; each method is called at its moment."
 
     def begin(self, run):
         "Nothing is done yet: make ready, or refuse."
@@ -105,7 +105,7 @@ def bf16_is_faster(run) -> bool:
         print(f'{faster} is faster here; remembered in {path}', file=sys.stderr)
     return known[machine]
 
-
+# %% ../nbs/tools/hooks.ipynb #aff07518
 def cpu_name() -> str:
     "What this processor is called."
     info = Path('/proc/cpuinfo')
@@ -193,7 +193,7 @@ def accelerator(log_with, folder: Path | None):
         f"use that ({reason}); it should be a name such as 'tensorboard', which must be "
         'installed and writes into the folder, or a GeneralTracker')
 
-
+# %% ../nbs/tools/hooks.ipynb #2d5deaa6
 class Tracker(Hook):
     """Hands loss, learning rate and pictures per second to Accelerate's trackers.
 
@@ -263,7 +263,7 @@ def settings_of_model(model) -> dict:
         found |= dict(T=schedule.T, abar=schedule.abar[schedule.T // 2].item())
     return found
 
-
+# %% ../nbs/tools/hooks.ipynb #b71ad698
 def settings_of(run) -> dict:
     "All that must be the same for a training to go on, as JSON knows it."
     defaults = {k: v for k, v in run.optimiser.defaults.items() if k != 'lr'}
@@ -316,7 +316,7 @@ def check_same_training(about: dict, run):
             found = str(about.get(name))[:80]
             raise ValueError(f'it was made with {name} = {found}, now it is {value}')
 
-
+# %% ../nbs/tools/hooks.ipynb #2f094456
 def expected_tensors(about: dict, found: dict, run) -> dict[str, Tensor]:
     "What should be in a checkpoint of this training; no number has been read yet."
     check_same_training(about, run)
