@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .plumbing.avatars import draw_characters
 from ddpm_teach.plumbing.checks import (
-    check_bytes, check_labels, check_numbers, check_whole
+    check_bytes, check_labels, check_numbers, check_rows, check_whole
 )
 from .plumbing.draws import MIRROR, ORDER, Draws, generator
 from .plumbing.folders import pictures, read_folder
@@ -157,14 +157,14 @@ def batches(
     """One epoch in random order; the last few that fill no batch are left out.
 
     Args:
-        data: `Pictures`, or bytes and datasets as `as_data` takes them.
+        data: `Pictures`, `Points`, or what `as_data` makes of bytes and datasets.
         epoch: counted from 0; each has an order of its own.
         batch_size: 1 or more; all of them if they are fewer.
         seed: 0 or more.
     """
     check_whole('batch_size', batch_size)
     check_whole('epoch', epoch, 0)
-    data = as_data(data)
+    check_rows('data', data)
     size = min(batch_size, len(data))
     steps = len(data) // size
     order = torch.from_numpy(generator(seed, ORDER, epoch).permutation(len(data)))

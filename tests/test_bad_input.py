@@ -25,6 +25,7 @@ BYTES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch
 X, EPS, STEPS = d.to_float(BYTES), torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)), torch.tensor([1, T])
 CHAIN = [d.Step(1, X, None), d.Step(0, X, X)]
 POINTS, LABELS = torch.randn(40, 5, generator=torch.Generator().manual_seed(2)), torch.zeros(40, 2, dtype=torch.int16)
+PLAIN = d.Pictures(BYTES, torch.zeros(2, 0), {})
 WORDS = {'hair': ['red', 'blue'], 'flip': ['no', 'yes']}
 MIXTURE = d.Mixture(torch.zeros(1, 1), torch.ones(1), torch.ones(1))
 NAN = float('nan')
@@ -68,7 +69,7 @@ DRAWN = {                                                        # pictures that
     'read_labels': ('images', lambda x: d.read_labels(x)),
     'inception_features': ('x', lambda x: d.inception_features(x)),
     'nearest': ('images', lambda x: d.nearest(x, BYTES)),
-    'evaluate': ('images', lambda x: d.evaluate(x, d.Pictures(BYTES, LABELS[:2], WORDS), d.Pictures(BYTES, LABELS[:2], WORDS))),
+    'evaluate': ('samples', lambda x: d.evaluate(x, d.Pictures(BYTES, LABELS[:2], WORDS), d.Pictures(BYTES, LABELS[:2], WORDS))),
 }
 FORMULAS = {                                                     # numbers of any range and shape: a nan stays a nan
     'q_step': ('x', lambda x: d.q_step(x, STEPS, SCHEDULE, EPS)), 'q_sample': ('x0', lambda x: d.q_sample(x, STEPS, SCHEDULE, EPS)),
@@ -95,7 +96,7 @@ COUNTS = [                                                       # whole numbers
     ('animate', 'frames', 1, None, lambda n: d.animate(CHAIN, FOLDER / 'a.gif', n)), ('animate', 'zoom', 1, None, lambda n: d.animate(CHAIN, FOLDER / 'a.gif', zoom=n)),
     ('characters', 'n', 1, None, lambda n: d.characters(n)), ('characters', 'size', 1, None, lambda n: d.characters(2, n)), ('characters', 'seed', 0, None, lambda n: d.characters(2, seed=n)),
     ('image_folder', 'size', 1, None, lambda n: d.image_folder(FOLDER, n)), ('Pictures.describe', 'i', 0, 1, lambda n: d.Pictures(BYTES, LABELS[:2], WORDS).describe(n)),
-    ('batches', 'batch_size', 1, None, lambda n: next(d.batches(BYTES, batch_size=n))), ('batches', 'epoch', 0, None, lambda n: next(d.batches(BYTES, n))), ('batches', 'seed', 0, None, lambda n: next(d.batches(BYTES, seed=n))),
+    ('batches', 'batch_size', 1, None, lambda n: next(d.batches(PLAIN, batch_size=n))), ('batches', 'epoch', 0, None, lambda n: next(d.batches(PLAIN, n))), ('batches', 'seed', 0, None, lambda n: next(d.batches(PLAIN, seed=n))),
     ('linear_schedule', 'T', 1, None, d.linear_schedule), ('linear_schedule, rescaled', 'T', 1, None, lambda n: d.linear_schedule(n, rescale=True)),
     ('cosine_schedule', 'T', 1, None, d.cosine_schedule), ('sigmoid_schedule', 'T', 1, None, d.sigmoid_schedule),
     ('Mixture.sample', 'n', 1, None, MIXTURE.sample), ('time_embedding', 'dim', 4, None, lambda n: d.time_embedding(STEPS, n)),
@@ -127,7 +128,7 @@ ROWS += [Row(name, argument, 'a picture less than the others', lambda call=call:
 ROWS += [Row(name, argument, 'a nan', lambda call=call: call(changed(X, NAN)), answer=lambda y: bool(y.isnan().any())) for name, (argument, call) in FORMULAS.items()]
 ROWS += [Row(name, 't', given, lambda call=call, t=t: call(t), was) for name, call in WITH_STEPS.items() for given, t, was in [
     ('0', torch.tensor([0, 1]), ('[0, 1]',)), ('negative', torch.tensor([1, -1]), ('[1, -1]',)), ('above T', torch.tensor([1, T + 1]), ('[1, 21]',)), ('floats', torch.tensor([1., 2.]), ('float32',)),
-    ('a list', [1, 2], ('list',)), ('two dimensions', torch.ones(2, 1, dtype=torch.long), ('[[1], [1]]', '(2, 1)')), ('a single number', torch.tensor(3), ('3',)), ('none', torch.ones(0, dtype=torch.long), ('[]',)),
+    ('a list', [1, 2], ('list',)), ('two dimensions', torch.ones(2, 1, dtype=torch.long), ('[[1], [1]]', '(2, 1)')), ('a single number', torch.tensor(3), ('3',)), ('none', torch.ones(0, dtype=torch.long), ('[]', '(0,)')),
     ('truth values', torch.tensor([True, True]), ('bool',)), ('on the device meta', STEPS.to('meta'), ('meta',))]]
 ROWS += [Row(name, 't', 'three for two pictures', lambda call=call: call(torch.ones(3, dtype=torch.long)), ('[1, 1, 1]',)) for name, call in WITH_STEPS.items() if name not in ('min_snr', 'like_v')]
 ROWS += [Row(name, argument, repr(value), lambda call=call, value=value: call(value), (repr(value), str(value))) for name, argument, least, most, call in COUNTS
@@ -168,8 +169,10 @@ ROWS += [
     Row('plot_curves', 'curves', 'none', lambda: d.plot_curves({}, 'words'), ('{}',)), Row('plot_curves', 'curves', 'two lengths', lambda: d.plot_curves({'a': ([1, 2], [1, 2, 3])}, 'words'), ('2 places and 3',)),
     Row('figure', 'width', '0', lambda: d.figure(width=0), ('0',)), Row('figure', 'height', 'nan', lambda: d.figure(height=NAN), ('nan',)),
     Row('characters', 'style', "'manga'", lambda: d.characters(2, style='manga'), ("'manga'",)), Row('characters', 'size', '30', lambda: d.characters(2, 30), ('30',)),
-    *[Row(name, 'images', given, lambda call=call, x=x: call(x), was) for name, call in dict(batches=lambda x: next(d.batches(x)), Pictures=lambda x: d.Pictures(x, LABELS[:2], WORDS)).items() for given, x, was in
+    *[Row(name, 'images', given, lambda call=call, x=x: call(x), was) for name, call in dict(Pictures=lambda x: d.Pictures(x, LABELS[:2], WORDS)).items() for given, x, was in
       [('floats', X, ('float32',)), ('none', BYTES[:0], ('(0,',)), ('one picture', BYTES[0], ('(3, 32, 32)',)), ('an array of NumPy', BYTES.numpy(), ('ndarray',)), ('on the device meta', BYTES.to('meta'), ('meta',))]],
+    *[Row('batches', 'data', given, lambda x=x: next(d.batches(x)), was) for given, x, was in [('floats', X, ('Tensor',)), ('bytes', BYTES, ('Tensor',)), ('an array of NumPy', BYTES.numpy(), ('ndarray',)), ('a list', [1], ('list',)), ('on the device meta', BYTES.to('meta'), ('Tensor',))]],
+    Row('Points', 'x', 'whole numbers', lambda: d.Points(torch.zeros(2, 3).long()), ('int64',)), Row('Points', 'x', 'none', lambda: d.Points(torch.zeros(0, 3)), ('(0, 3)',)),
     Row('Pictures', 'labels', 'a row less', lambda: d.Pictures(BYTES, LABELS[:1], WORDS), ('(1, 2)',)), Row('Pictures', 'labels', 'None', lambda: d.Pictures(BYTES, None, WORDS), ('NoneType',)),
     *[Row('Schedule', 'betas', given, lambda b=b: d.Schedule(b), was) for given, b, was in [('none', torch.zeros(0), ('(0,)',)), ('nan', torch.tensor([.1, NAN]), ('nan',)), ('0', torch.tensor([0., .1]), ('0',)), ('1', torch.ones(3), ('1',)),
       ('two dimensions', torch.full((2, 2), .1), ('(2, 2)',)), ('whole numbers', torch.ones(3, dtype=torch.long), ('int64',)), ('on the device meta', torch.ones(3, device='meta'), ('meta',)), ('so many that nothing is left', torch.full((1000,), .5), ('9.33e-302',))]],
@@ -179,11 +182,11 @@ ROWS += [
     Row('cosine_schedule', 's', '0', lambda: d.cosine_schedule(9, 0), ('0',)), Row('cosine_schedule', 's', '-1', lambda: d.cosine_schedule(9, -1), ('-1',)), Row('sigmoid_schedule', 'tau', '0', lambda: d.sigmoid_schedule(9, tau=0), ('0',)),
     Row('sigmoid_schedule', 'start', 'equal to end', lambda: d.sigmoid_schedule(9, 1, 1), ('1',)), Row('sigmoid_schedule', 'end', 'nan', lambda: d.sigmoid_schedule(9, end=NAN), ('nan',)),
     *[Row(f.__name__, 'T', '1', lambda f=f: f(1), answer=lambda s: s.T == 1 and 0 < s.abar[1] < 1) for f in (d.linear_schedule, d.cosine_schedule, d.sigmoid_schedule)],
-    Row('q_sample', 'eps', 'another shape', lambda: d.q_sample(X, STEPS, SCHEDULE, EPS[:, :1]), ('(2, 1, 32, 32)',)), Row('q_sample', 'eps', 'on the device meta', lambda: d.q_sample(X, STEPS, SCHEDULE, EPS.to('meta')), ('meta',)), Row('q_sample', 'schedule', 'betas', lambda: d.q_sample(X, STEPS, SCHEDULE.betas, EPS), ('Tensor',)),
+    Row('q_sample', 'eps', 'another shape', lambda: d.q_sample(X, STEPS, SCHEDULE, EPS[:, :1]), ('(2, 1, 32, 32)',)), Row('q_sample', 'eps', 'on the device meta', lambda: d.q_sample(X, STEPS, SCHEDULE, EPS.to('meta')), ('meta',)), Row('q_sample', 'schedule', 'betas', lambda: d.q_sample(X, STEPS, SCHEDULE.betas, EPS), ('tensor',)),
     Row('Mixture', 'weights', 'adding up to 2', lambda: d.Mixture(torch.zeros(2, 1), torch.ones(2), torch.ones(2)), ('[1.0, 1.0]',)), Row('Mixture', 'stds', 'negative', lambda: d.Mixture(torch.zeros(1, 1), -torch.ones(1), torch.ones(1)), ('[-1.0]',)),
     Row('Mixture', 'means', 'one dimension', lambda: d.Mixture(torch.zeros(1), torch.ones(1), torch.ones(1)), ('(1,)',)), Row('Mixture', 'means', 'whole numbers', lambda: d.Mixture(torch.zeros(1, 1).long(), torch.ones(1), torch.ones(1)), ('int64',)),
     Row('Mixture', 'stds', 'nan', lambda: d.Mixture(torch.zeros(1, 1), torch.full((1,), NAN), torch.ones(1)), ('nan',)), Row('Mixture.x0_mean', 'xt', 'another shape', lambda: MIXTURE.x0_mean(torch.zeros(2, 3), STEPS, SCHEDULE), ('(2, 3)',)),
-    Row('DDPM', 'predicts', "'noise'", lambda: d.DDPM(MODEL.network, SCHEDULE, 'noise'), ("'noise'",)), Row('DDPM', 'schedule', 'betas', lambda: d.DDPM(MODEL.network, SCHEDULE.betas), ('Tensor',)), Row('DDPM', 'network', 'None', lambda: d.DDPM(None, SCHEDULE), ('NoneType',)),
+    Row('DDPM', 'predicts', "'noise'", lambda: d.DDPM(MODEL.network, SCHEDULE, 'noise'), ("'noise'",)), Row('DDPM', 'schedule', 'betas', lambda: d.DDPM(MODEL.network, SCHEDULE.betas), ('tensor',)), Row('DDPM', 'network', 'None', lambda: d.DDPM(None, SCHEDULE), ('NoneType',)),
     Row('DDPM', 'network', 'returns one channel', lambda: d.DDPM(lambda x, t: x[:, :1], SCHEDULE)(X, STEPS), ('(2, 1, 32, 32)',)), Row('DDPM', 'xt', 'bytes', lambda: MODEL(BYTES, STEPS), ('uint8',)), Row('DDPM', 'xt', 'on the device meta', lambda: MODEL(X.to('meta'), STEPS), ('meta',)),
     Row('min_snr', 'predicts', "'noise'", lambda: d.min_snr(STEPS, SCHEDULE, 'noise'), ("'noise'",)), Row('min_snr', 'gamma', '0', lambda: d.min_snr(STEPS, SCHEDULE, 'v', 0), ('0',)), Row('like_v', 'most', '-1', lambda: d.like_v(STEPS, SCHEDULE, 'v', -1), ('-1',)),
     *[Row(name, 'variance', "'small'", call, ("'small'",)) for name, call in dict(vlb_terms=lambda: d.vlb_terms(MODEL, X, STEPS, EPS, 'small'), ancestral=lambda: next(d.ancestral(MODEL, X, variance='small'))).items()],
@@ -203,15 +206,15 @@ ROWS += [
     Row('frechet_distance', 'b', 'another number of features', lambda: d.frechet_distance(POINTS, POINTS[:, :4]), ('(40, 4)',)),
     *[Row(name, 'labels', given, lambda call=call, x=x: call(x), was) for name, call in dict(label_coverage=lambda x: d.label_coverage(x, LABELS, WORDS), label_variation=lambda x: d.label_variation(x, LABELS)).items() for given, x, was in
       [('floats', LABELS.float(), ('float32',)), ('negative', LABELS - 1, ('-1',)), ('none', LABELS[:0], ('(0, 2)',)), ('one dimension', LABELS[:, 0], ('(40,)',))]],
-    Row('label_coverage', 'labels', 'no such word', lambda: d.label_coverage(LABELS + 2, LABELS, WORDS), ('2 to 2',)), Row('label_coverage', 'truth', 'an attribute too many', lambda: d.label_coverage(LABELS, LABELS[:, [0, 1, 1]], WORDS), ('(40, 3)',)),
+    Row('label_coverage', 'labels', 'no such word', lambda: d.label_coverage(LABELS + 2, LABELS, WORDS), ('largest is 2',)), Row('label_coverage', 'truth', 'an attribute too many', lambda: d.label_coverage(LABELS, LABELS[:, [0, 1, 1]], WORDS), ('(40, 3)',)),
     Row('label_variation', 'truth', 'an attribute less', lambda: d.label_variation(LABELS, LABELS[:, :1]), ('(40, 1)',)), Row('label_variation', 'sets', '39 labels', lambda: d.label_variation(LABELS[:39], LABELS), ('39',)),
-    Row('nearest', 'training', 'floats of another size', lambda: d.nearest(X, BYTES[..., :9]), ('(3, 32, 9)',)), Row('nearest', 'training', 'none', lambda: d.nearest(X, BYTES[:0]), ('(0,',)), Row('features', 'images', '31 x 33 pixels', lambda: d.features(X[..., :31]), ('(2, 3, 32, 31)',)), Row('read_labels', 'images', 'grey', lambda: d.read_labels(X[:, :1]), ('(2, 1, 32, 32)',)),
+    Row('nearest', 'training', 'floats of another size', lambda: d.nearest(X, BYTES[..., :9]), ('(2, 3, 32, 9)',)), Row('nearest', 'training', 'none', lambda: d.nearest(X, BYTES[:0]), ('(0,',)), Row('features', 'images', '31 x 33 pixels', lambda: d.features(X[..., :31]), ('(2, 3, 32, 31)',)), Row('read_labels', 'images', 'grey', lambda: d.read_labels(X[:, :1]), ('(2, 1, 32, 32)',)),
     *[Row('bits_per_dim', 'images', given, lambda x=x: d.bits_per_dim(MODEL, x), was) for given, x, was in [('whole numbers', X.long(), ('int64',)), ('a nan', changed(X, NAN), ('nan',)), ('bytes as floats', BYTES.float(), ('look like bytes',)), ('outside [-1, 1]', 2 * X, ('from -2 to 2',)), ('none', BYTES[:0], ('(0,',)), ('on the device meta', X.to('meta'), ('meta',))]],
     Row('pictures', 'data', 'none', lambda: d.pictures([]), ('empty',)), Row('pictures', 'size', '0', lambda: d.pictures(BYTES, size=0), ('0',)), Row('pictures', 'size', '-3', lambda: d.pictures(BYTES, size=-3), ('-3',)),
     Row('pictures', 'channels', '2', lambda: d.pictures(BYTES, channels=2), ('2',)), Row('pictures', 'data', 'two sizes', lambda: d.pictures([BYTES[0], BYTES[0, :, :4]]), ('2 sizes',)), Row('pictures', 'floats', 'another range', lambda: d.pictures(2 * X, floats=(0, 1)), ('from -2',)),
     Row('to_diffusers', 'model', 'a network', lambda: d.to_diffusers(MODEL.network, FOLDER / 'theirs'), ('UNet',)), Row('to_diffusers', 'model', 'with patches', lambda: d.to_diffusers(MODEL, FOLDER / 'theirs'), ('patch = 2',)),
-    Row('to_diffusers', 'variance', 'a word', lambda: d.to_diffusers(d.DDPM(d.UNet(channels=(8, 16), groups=4, patch=1), SCHEDULE), FOLDER / 'theirs', variance='x'), ("'x'",)),
-    Row('evaluate', 'training', 'a tensor', lambda: d.evaluate(X, BYTES, BYTES), ('Tensor',)),
+    Row('to_diffusers', 'variance', 'a word', lambda: d.to_diffusers(d.DDPM(d.UNet(channels=(8, 16), groups=4, patch=1, attention=()), SCHEDULE), FOLDER / 'theirs', variance='x'), ("'x'",)),
+    Row('evaluate', 'training', 'a tensor', lambda: d.evaluate(X, BYTES, BYTES), ('tensor',)),
     *[Row('noising_panel', 'image', given, lambda x=x: d.noising_panel(x), was) for given, x, was in [('bytes', BYTES[0], ('uint8',)), ('a batch', X, ('(2, 3, 32, 32)',)), ('a nan', changed(X[0], NAN), ('nan',)), ('outside [-1, 1]', 2 * X[0], ('from -2 to 2',))]],
     Row('noising_panel', 'T', '10, then rescaled', lambda: choose(d.noising_panel(X[0], 10), 1, 'linear-rescaled').children[2].value, answer=lambda said: 'take T above 20' in said),
     Row('denoising_panel', 'model', 'T = 1', lambda: d.denoising_panel(d.DDPM(MODEL.network, d.cosine_schedule(1)), 1), answer=lambda panel: panel is not None),
@@ -254,8 +257,12 @@ def test_row(row):
 
 def test_every_public_function_has_rows():
     with_rows = {row.function.split('.')[0] for row in ROWS}
-    elsewhere = {'train', 'Trained', 'save', 'load', 'pretrained', 'Step', 'Estimate', 'results', 'run_experiment', 'schedules',
-                 'copy_exercises', 'from_diffusers', 'diffusers_sampler'}   # take no pictures or numbers, or are tested with their own notebooks
+    elsewhere = {                  # take no pictures or numbers, or have tests of their own
+        'Averaging', 'Batch', 'Checkpoint', 'Denoiser', 'Draws', 'Estimate', 'Hook',
+        'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'clip',
+        'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers', 'guided',
+        'large_variance', 'load', 'pretrained', 'results', 'run_experiment', 'save',
+        'schedules_panel', 'small_variance', 'steered', 'train', 'training_panel', 'usual'}
     assert set(d.__all__) - elsewhere <= with_rows, set(d.__all__) - elsewhere - with_rows
 
 

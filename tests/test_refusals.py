@@ -9,11 +9,29 @@ X = torch.zeros(2, 1, 4, 4)
 MODEL = d.DDPM(torch.nn.Identity(), SCHEDULE)
 
 
-@pytest.mark.parametrize('t', [[0, 1], [1, 11], [1], [1, 2, 3], [[1], [2]]])
-def test_steps_that_are_refused(t):
-    for call in (lambda t: d.q_step(X, t, SCHEDULE, X), lambda t: d.q_sample(X, t, SCHEDULE, X), lambda t: d.posterior(X, X, t, SCHEDULE)):
-        with pytest.raises(ValueError, match='whole numbers from 1 to 10, one for each of the 2 pictures'):
-            call(torch.tensor(t))
+def formulas(t):
+    """Calls of the formulas with these steps."""
+    t = torch.tensor(t)
+    return [
+        lambda: d.q_step(X, t, SCHEDULE, X),
+        lambda: d.q_sample(X, t, SCHEDULE, X),
+        lambda: d.posterior(X, X, t, SCHEDULE),
+    ]
+
+
+@pytest.mark.parametrize('t', [[0, 1], [1, 11]])
+def test_steps_out_of_range(t):
+    words = 'whole numbers from 1 to 10, one for each of the 2 pictures'
+    for call in formulas(t):
+        with pytest.raises(ValueError, match=words):
+            call()
+
+
+@pytest.mark.parametrize('t', [[1], [1, 2, 3], [[1], [2]]])
+def test_another_number_of_steps(t):
+    for call in formulas(t):
+        with pytest.raises(TypeError, match='t is .* it should be Int.*with b = 2'):
+            call()
 
 
 def test_steps_that_are_allowed():
@@ -21,7 +39,7 @@ def test_steps_that_are_allowed():
 
 
 def test_noise_of_another_shape():
-    with pytest.raises(ValueError, match='should be the same'):
+    with pytest.raises(TypeError, match='eps is .*it should be Float'):
         d.q_sample(X, torch.tensor([1, 2]), SCHEDULE, X[:, :, :2])
 
 

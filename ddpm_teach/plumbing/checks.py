@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['check_whole', 'check_above_zero', 'check_between', 'check_inside', 'check_order', 'check_steps', 'check_one_of',
            'check_alt', 'check_kind', 'check_numbers', 'check_alike', 'check_finite', 'check_mixture', 'check_rest',
-           'check_bytes', 'check_labels', 'check_range', 'check_images', 'check_multiple', 'check_groups', 'check_unet',
-           'check_fits']
+           'check_bytes', 'check_labels', 'check_rows', 'check_range', 'check_images', 'check_multiple', 'check_groups',
+           'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import math
@@ -243,6 +243,14 @@ def check_labels(name: str, labels: Tensor, rows: int, columns: int):
         raise ValueError(
             f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for each '
             'picture, a column for each attribute')
+
+
+def check_rows(name: str, data):
+    """That this is a data set: that it has a length, and gives some of its rows."""
+    if not hasattr(data, 'rows') or not hasattr(data, '__len__'):
+        raise TypeError(
+            f'{name} is a {type(data).__name__}, it should be Pictures or Points; '
+            '`as_data` makes them of bytes and of other datasets')
 
 # %% ../../nbs/plumbing/checks.ipynb #8a8f4220
 def check_range(name: str, x: Tensor, most: float = math.inf):

@@ -129,10 +129,11 @@ def _by_name(hint, fn: Callable):
 _CONF = BeartypeConf(is_pep484_tower=True)
 
 
-def _check_type(what: str, value, hint, stand_in):
-    "That a value is what its annotation asks for."
+def _check_type(what: str, value, hint, stand_in, others: str = ''):
+    "That a value is what its annotation asks for; `others` said the sizes so far."
     if not is_bearable(value, stand_in, conf=_CONF):
-        wanted = f'{_wanted(hint)}{_sizes(hint)}'
+        sizes = _sizes(hint)
+        wanted = f'{_wanted(hint)}{sizes}{others if sizes else ""}'
         raise TypeError(f'{what} {_was(value)}, it should be {wanted}')
 
 
@@ -150,10 +151,14 @@ def _check_holds(what: str, value):
 
 def _check_arguments(label: str, hints: dict, given: dict):
     "That what a function was given is what it asks for."
+    shapes = ''
     for name, (hint, stand_in) in hints.items():
         if name in given:
-            _check_type(f'{label}: {name} is', given[name], hint, stand_in)
-            _check_holds(f'{label}: {name}', given[name])
+            value = given[name]
+            _check_type(f'{label}: {name} is', value, hint, stand_in, shapes)
+            _check_holds(f'{label}: {name}', value)
+            if isinstance(value, Tensor):
+                shapes += f'; {name} has shape {tuple(value.shape)}'
 
 # %% ../../nbs/plumbing/types.ipynb #e4901007
 def _asked(fn: Callable):
