@@ -10,7 +10,6 @@ import base64
 import copy
 import io
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -23,6 +22,11 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
+<<<<<<< HEAD
+=======
+
+# %% ../nbs/tools/playground.ipynb #9a4e0007
+>>>>>>> tools
 from .data import as_data, characters
 from .drawing import pretrained, sample
 from .fast_sampling import dpm_solver
