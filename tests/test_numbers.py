@@ -11,10 +11,15 @@ import psutil
 import pytest
 import torch
 
-from ddpm_teach import DDPM, UNet, ancestral, cosine_schedule, ddim, dpm_solver, load, pretrained, sample, save, train
-from ddpm_teach.sampling import image_noise
+from ddpm_teach import (
+    DDPM, UNet, ancestral, cosine_schedule, ddim, dpm_solver, load, pretrained, sample,
+    save, train, usual
+)
+from ddpm_teach.plumbing.draws import image_noise
 from record import record
 
+HERE = pathlib.Path(__file__).parent
+PATHS = [str(HERE), str(HERE / 'tools')]               # for another process
 SAMPLERS = {'ancestral': ancestral, 'ddim': ddim, 'dpm_solver': dpm_solver}
 
 
@@ -42,22 +47,23 @@ def drawn_and_trained(model_file, out=None):
     """Digests of pictures by each sampler, and of what a short training leaves."""
     torch.set_num_threads(1)
     model = load(model_file, 'cpu')
-    pictures = [sample(3, model, sampler=sampler, seed=5, progress=False) for sampler in SAMPLERS.values()]
+    pictures = [sample(3, model=model, sampler=sampler, seed=5, progress=False) for sampler in SAMPLERS.values()]
     data = torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    trained = train(load(model_file, 'cpu'), data, 2, batch_size=8, bf16=False, progress=False, out=out)
+    trained = train(load(model_file, 'cpu'), data, 2, batch_size=8,
+                    hooks=usual(out, bf16=False, progress=False))
     return [*map(digest, pictures), digest(*trained.model.state_dict().values()), digest(torch.tensor(trained.losses))]
 
 
 def test_the_same_seed_gives_the_same_bits_in_another_process(tmp_path):
     file = save(small_model(20), tmp_path / 'm.safetensors')
-    code = f'import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r}); import test_numbers as n; print(*n.drawn_and_trained(sys.argv[1]))'
+    code = f'import sys; sys.path[:0] = {PATHS!r}; import test_numbers as n; print(*n.drawn_and_trained(sys.argv[1]))'
     done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, str(file)], capture_output=True, text=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
     threads = torch.get_num_threads()
     try: here = drawn_and_trained(file, tmp_path / 'out')
     finally: torch.set_num_threads(threads)
     assert done.stdout.split() == here and len(set(here)) == len(here)
-    again = sample(3, load(file, 'cpu'), sampler=ancestral, seed=6, progress=False)
+    again = sample(3, model=load(file, 'cpu'), sampler=ancestral, seed=6, progress=False)
     assert digest(again) not in here                                 # another seed is another picture
 
 
@@ -72,12 +78,12 @@ def test_batch_splits_share_their_noise_and_agree_within_the_bound():
     for _ in range(3):
         assert torch.equal(whole(), torch.cat([part() for part in parts]))
     model, found = pretrained(), {}
-    reference = sample(7, model, seed=3, batch_size=7, progress=False)
+    reference = sample(7, model=model, seed=3, batch_size=7, progress=False)
     for batch_size in (1, 2, 4):
-        found[batch_size] = (sample(7, model, seed=3, batch_size=batch_size, progress=False) - reference).abs().max().item()
+        found[batch_size] = (sample(7, model=model, seed=3, batch_size=batch_size, progress=False) - reference).abs().max().item()
     print('largest difference by batch size:', found)
     assert max(found.values()) < SPLIT
-    assert (sample(7, model, seed=4, progress=False) - reference).abs().max() > 100 * SPLIT
+    assert (sample(7, model=model, seed=4, progress=False) - reference).abs().max() > 100 * SPLIT
 
 
 # Precision
@@ -140,7 +146,7 @@ def test_a_long_sampling_takes_no_more_memory_at_its_end(T, n):
             yield step
 
     start = time.perf_counter()
-    pictures = sample(n, model, sampler=watched, seed=0, batch_size=n, progress=False)
+    pictures = sample(n, model=model, sampler=watched, seed=0, batch_size=n, progress=False)
     seconds = time.perf_counter() - start
     assert pictures.isfinite().all() and len(seen) == 21
     warm, end = max(seen[1:6]), max(seen[-5:])
@@ -164,7 +170,8 @@ def test_training_takes_no_more_memory_the_longer_it_runs(tmp_path, seconds):
         if seen[-1][0] > seconds: raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(model, data, 10**6, batch_size=16, out=tmp_path / 'run', bf16=False, progress=False, on_epoch=watch)
+        train(model, data, 10**6, batch_size=16, hooks=usual(
+            tmp_path / 'run', bf16=False, progress=False, preview=watch))
     ran, _, steps = seen[-1]
     warm = max(m for t, m, _ in seen if t < max(seconds * .25, seen[0][0] + .01))
     end = max(m for t, m, _ in seen if t > seconds * .75)
