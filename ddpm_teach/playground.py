@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
-
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -24,7 +23,6 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
-
 from .data import as_data, characters
 from .drawing import pretrained, sample
 from .fast_sampling import dpm_solver
@@ -37,6 +35,8 @@ from ddpm_teach.plumbing.show import (
 )
 from .plumbing.types import typed
 from .registry import SAMPLERS, SCHEDULES
+
+# %% ../nbs/tools/playground.ipynb #ffef8d9e
 from .sampling import Step
 from .schedule import Schedule, cosine_schedule
 from .training import train, usual

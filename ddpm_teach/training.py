@@ -227,7 +227,7 @@ def begun(run: Run):
         run.tell('resume')
         yield
 
-
+# %% ../nbs/06_training.ipynb #98fa39e0
 def check_start(model: nn.Module, data, epochs: int, batch_size: int):
     "What `train` refuses before it does anything."
     check_whole('epochs', epochs)
