@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
+
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -22,11 +23,8 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
-<<<<<<< HEAD
-=======
 
 # %% ../nbs/tools/playground.ipynb #9a4e0007
->>>>>>> tools
 from .data import as_data, characters
 from .drawing import pretrained, sample
 from .fast_sampling import dpm_solver
@@ -39,8 +37,6 @@ from ddpm_teach.plumbing.show import (
 )
 from .plumbing.types import typed
 from .registry import SAMPLERS, SCHEDULES
-
-# %% ../nbs/tools/playground.ipynb #ffef8d9e
 from .sampling import Step
 from .schedule import Schedule, cosine_schedule
 from .training import train, usual
