@@ -128,7 +128,7 @@ def _options(style: str, chosen: dict[str, str]) -> dict:
     crop = recipe['crop']
     x, y = crop['center']
     canvas = crop['canvas']
-    sign = -1 if chosen['flip'] == 'horizontal' else 1       # it mirrors before it moves
+    sign = -1 if chosen['flip'] == 'horizontal' else 1      # it mirrors before it moves
     move = crop['scale'] * 100 / canvas
     options = dict(
         recipe['fixed'], flip=chosen['flip'], scale=crop['scale'],

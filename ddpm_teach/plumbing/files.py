@@ -27,14 +27,14 @@ def write_whole(path: Path, data: bytes) -> Path:
         with unfinished.open('wb') as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())     # all of it is on the disk before it gets the name
+            os.fsync(file.fileno())   # all of it is on the disk before it gets the name
         unfinished.replace(path)
     except OSError as error:
         raise OSError(
             error.errno,
-            f'{str(path)!r} could not be written ({error.strerror}); make sure that its '
-            'folder exists, may be written to and has space left, or name another place. '
-            'If there was a file before, it is as it was') from None
+            f'{str(path)!r} could not be written ({error.strerror}); make sure that '
+            'its folder exists, may be written to and has space left, or name another '
+            'place. If there was a file before, it is as it was') from None
     finally:
         with suppress(OSError):
             unfinished.unlink()

@@ -69,7 +69,7 @@ _FORMATS = ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM']
 
 
 def _eight_bits(image):
-    "A grey picture with more than eight bits for a pixel, as bytes; others as they are."
+    "A grey picture with more than eight bits a pixel as bytes; others as they are."
     from PIL import Image
     if image.mode == 'F' or image.mode.startswith('I'):
         values = np.asarray(image).astype(float)
@@ -134,8 +134,8 @@ def read_folder(
     root = Path(path).expanduser()
     if not root.is_dir():
         raise FileNotFoundError(
-            f'image_folder: there is no folder {str(root)!r}; give the path of a folder '
-            'with pictures')
+            f'image_folder: there is no folder {str(root)!r}; give the path of a '
+            'folder with pictures')
     found, names = _find(root)
     images, classes, skipped = [], [], []
     silent = not progress or len(found) < 500
@@ -214,8 +214,8 @@ def _one_picture(item, place: int | str | None) -> Tensor:
     if isinstance(image, Tensor):
         return _from_tensor(image)
     raise ValueError(
-        f'is a {type(image).__name__}, it should be a Pillow image, a tensor (C, H, W), '
-        'or an array of bytes (H, W, C)')
+        f'is a {type(image).__name__}, it should be a Pillow image, a tensor (C, H, '
+        'W), or an array of bytes (H, W, C)')
 
 # %% ../../nbs/plumbing/folders.ipynb #413877b4
 def _ends(images: list[Tensor]) -> tuple[float, float]:
@@ -252,8 +252,8 @@ def _to_bytes(images: list[Tensor], floats: tuple[float, float] | None) -> list[
     if not all(inside):
         least, most = _ends(there)
         raise ValueError(
-            f'pictures: data has floats from {least:.3g} to {most:.3g}, they should lie '
-            f'in floats = {(low, high)}')
+            f'pictures: data has floats from {least:.3g} to {most:.3g}, they should '
+            f'lie in floats = {(low, high)}')
     found = []
     for x in images:
         if x.is_floating_point():
@@ -297,8 +297,8 @@ def _check_data(data, size: int | None):
     if isinstance(data, Mapping):
         first = next(iter(data), 'train')
         raise ValueError(
-            f'pictures: data is a dictionary of {list(data)}; give one of them, such as '
-            f'data[{first!r}]')
+            f'pictures: data is a dictionary of {list(data)}; give one of them, such '
+            f'as data[{first!r}]')
     if isinstance(data, (str, Path)):
         raise ValueError(
             f'pictures: data is {str(data)!r}; of a folder, give '

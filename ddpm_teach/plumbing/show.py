@@ -17,17 +17,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .checks import (
-    check_above_zero, check_alt, check_images, check_kind, check_range, check_whole)
+from ddpm_teach.plumbing.checks import (
+    check_above_zero, check_alt, check_images, check_kind, check_range, check_whole,
+    is_float)
 from .files import write_whole
 
 # %% ../../nbs/plumbing/show.ipynb #ae368895
 def _is_bytes(dtype: torch.dtype) -> bool:
     return dtype == torch.uint8
-
-
-def _is_float(dtype: torch.dtype) -> bool:
-    return dtype.is_floating_point
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -49,7 +46,7 @@ def to_uint8(images: Tensor) -> Tensor:
             and are taken as they are.
     """
     wanted = 'floating-point numbers in [-1, 1]'
-    check_kind('to_uint8: images', images, _is_float, wanted)
+    check_kind('to_uint8: images', images, is_float, wanted)
     check_range('to_uint8: images', images)
     x = images.detach().cpu().float()
     return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
