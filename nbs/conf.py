@@ -155,5 +155,20 @@ def read_page(app, name: str, source: list[str]):
     )
 
 
+def escaped(match: re.Match) -> str:
+    """Code in backticks as it is; what else has a meaning for Sphinx without it."""
+    return match[1] or '\\' + match[2]
+
+
+def read_docstring(app, what, name, obj, options, lines: list[str]):
+    """Docstrings are plain text: a star is a star. Fields are napoleon's business."""
+    for i, line in enumerate(lines):
+        if line.lstrip().startswith('..'):
+            continue
+        field, text = re.fullmatch(r'(\s*:\w+[^:]*:)?(.*)', line, flags=re.S).groups()
+        lines[i] = (field or '') + re.sub(r'(`[^`]+`|\\.)|([*_|])', escaped, text)
+
+
 def setup(app):
     app.connect('source-read', read_page)
+    app.connect('autodoc-process-docstring', read_docstring, priority=900)

@@ -77,7 +77,7 @@ def test_what_is_described_exists(name):
 @pytest.mark.parametrize('name', PUBLIC)
 def test_a_parameter_is_typed_or_described(name):
     doc = inspect.getdoc(THINGS[name]) or ''
-    if '.' in name:                               # what all methods share, the class says
+    if '.' in name:                       # what all methods share, the class says
         for kind in THINGS[name.split('.')[0]].__mro__:
             doc += kind.__doc__ or ''
     silent = []
