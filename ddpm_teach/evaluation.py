@@ -40,7 +40,7 @@ def _conv(c_in: int, c_out: int, stride: int = 1) -> nn.Sequential:
     conv = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
 
-
+# %% ../nbs/08_evaluation.ipynb #c2ed4ebf
 class Reader(nn.Module):
     """Reads the labels of a character.
 

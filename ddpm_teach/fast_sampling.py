@@ -140,7 +140,7 @@ def walk(
     times = grid(model.schedule, start, min(steps, start))
     return partial(stride, model.schedule, eta=eta, draw=draw), times
 
-
+# %% ../nbs/09_fast_sampling.ipynb #f6ad80c8
 @typed
 def ddim(
     model: Denoiser,

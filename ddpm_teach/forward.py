@@ -64,7 +64,7 @@ class Mixture:
         z = torch.randn(shape, dtype=self.means.dtype, generator=rng)
         return self.means[k] + spread(self.stds[k], z) * z
 
-    def joint(self, xt, t, schedule):
+    def _joint(self, xt, t, schedule):
         "For (B, K): root of abar; variance, deviation and log density of x_t."
         abar = schedule.at('abar', t, like=xt.flatten(1))
         variance = abar * self.stds**2 + 1 - abar
@@ -81,7 +81,7 @@ class Mixture:
     ) -> Float[Tensor, " b"]:
         "log q(x_t), the exact marginal, in nats."
         check_rest('xt', xt, self.means)
-        _, _, _, log = self.joint(xt, t, schedule)
+        _, _, _, log = self._joint(xt, t, schedule)
         return log.logsumexp(1)
 
     @typed
@@ -90,7 +90,7 @@ class Mixture:
     ) -> Float[Tensor, " b *point"]:
         "E[x_0 given x_t], the ideal denoiser."
         check_rest('xt', xt, self.means)
-        root, variance, off, log = self.joint(xt, t, schedule)
+        root, variance, off, log = self._joint(xt, t, schedule)
         gain = root * self.stds**2 / variance
         each = self.means + spread(gain, off) * off
         return (spread(log.softmax(1), off) * each).sum(1)

@@ -54,7 +54,7 @@ def steered(
     """
     return Steered(toward, away, scale, interval)
 
-
+# %% ../nbs/11_guidance.ipynb #d9689916
 def guided(
     model: DDPM,
     given: Given,

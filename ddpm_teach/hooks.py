@@ -10,7 +10,6 @@ __all__ = ['FORMAT', 'Hook', 'name_of', 'seconds_of', 'bf16_is_faster', 'cpu_nam
 
 # %% ../nbs/tools/hooks.ipynb #b00c5005
 import json
-import math
 import platform
 import sys
 import time
@@ -33,7 +32,7 @@ from .plumbing.tensor_files import one_error, read_tensors, write_tensors
 
 # %% ../nbs/tools/hooks.ipynb #b00c5008
 class Hook:
-    "Something added to a training. Each method is called at its moment."
+    "Something added to a training, `run`; each method is called at its moment."
 
     def begin(self, run):
         "Nothing is done yet: make ready, or refuse."
@@ -76,7 +75,8 @@ def name_of(hook: Hook) -> str:
 def seconds_of(run, bf16: bool, times: int = 3) -> float:
     "The shortest time of a few steps on the first pictures, the first left out."
     rows = torch.arange(min(run.batch_size, len(run.data)))
-    batch = run.data.rows(rows).to(run.device)
+    batch = run.data.rows(rows)
+    batch = type(batch)(*(part.to(run.device) for part in batch))
     found = []
     for _ in range(times + 1):
         start = time.perf_counter()
@@ -104,7 +104,7 @@ def bf16_is_faster(run) -> bool:
         print(f'{faster} is faster here; remembered in {path}', file=sys.stderr)
     return known[machine]
 
-
+# %% ../nbs/tools/hooks.ipynb #aff07518
 def cpu_name() -> str:
     "What this processor is called."
     info = Path('/proc/cpuinfo')
@@ -188,11 +188,11 @@ def accelerator(log_with, folder: Path | None):
         reason = error
     place = None if folder is None else str(folder)
     raise ValueError(
-        f'train: log_with is {log_with!r} and the folder {place!r}, but Accelerate cannot '
-        f"use that ({reason}); it should be a name such as 'tensorboard', which must be "
-        'installed and writes into the folder, or a GeneralTracker')
+        f'train: log_with is {log_with!r} and the folder {place!r}, but Accelerate '
+        f"cannot use that ({reason}); it should be a name such as 'tensorboard', which "
+        'must be installed and writes into the folder, or a GeneralTracker')
 
-
+# %% ../nbs/tools/hooks.ipynb #2d5deaa6
 class Tracker(Hook):
     """Hands loss, learning rate and pictures per second to Accelerate's trackers.
 
@@ -229,7 +229,7 @@ class Tracker(Hook):
 
     def end(self):
         trackers = [] if self.accelerator is None else self.accelerator.trackers
-        for tracker in trackers:      # not `end_training`, which would part the processes
+        for tracker in trackers:    # not `end_training`, which would part the processes
             tracker.finish()
 
 # %% ../nbs/tools/hooks.ipynb #b00c5011
@@ -262,7 +262,7 @@ def settings_of_model(model) -> dict:
         found |= dict(T=schedule.T, abar=schedule.abar[schedule.T // 2].item())
     return found
 
-
+# %% ../nbs/tools/hooks.ipynb #b71ad698
 def settings_of(run) -> dict:
     "All that must be the same for a training to go on, as JSON knows it."
     defaults = {k: v for k, v in run.optimiser.defaults.items() if k != 'lr'}
@@ -315,7 +315,7 @@ def check_same_training(about: dict, run):
             found = str(about.get(name))[:80]
             raise ValueError(f'it was made with {name} = {found}, now it is {value}')
 
-
+# %% ../nbs/tools/hooks.ipynb #2f094456
 def expected_tensors(about: dict, found: dict, run) -> dict[str, Tensor]:
     "What should be in a checkpoint of this training; no number has been read yet."
     check_same_training(about, run)
@@ -325,11 +325,16 @@ def expected_tensors(about: dict, found: dict, run) -> dict[str, Tensor]:
         raise ValueError(
             f'its losses have shape {steps}, they should be those of up to '
             f'{run.epochs} epochs of {each} steps')
+    memory = about.get('optimiser_memory', [])
+    short = isinstance(memory, list) and len(memory) <= 8
+    if not short or not all(isinstance(name, str) for name in memory):
+        raise ValueError(
+            f'its optimiser remembers {str(memory)[:80]}, it should be a few names')
     wanted = tensors_of(run)
     wanted['losses'] = torch.empty(steps, dtype=torch.float64, device='meta')
     weights = [p for group in run.optimiser.param_groups for p in group['params']]
     for i, weight in enumerate(weights):
-        for name in about.get('optimiser_memory', []):
+        for name in memory:
             whole = f'optimiser.{i}.{name}'
             single = found.get(whole, ('F32', []))[1] == []
             wanted[whole] = torch.zeros(()) if single else weight

@@ -19,9 +19,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpm_teach import DDPM, Pictures, UNet, cosine_schedule, paper, save, train, training
+from ddpm_teach import DDPM, Pictures, UNet, cosine_schedule, paper, save, train, usual
+from ddpm_teach.data import as_data
+from ddpm_teach.hooks import save_checkpoint
 from ddpm_teach.plumbing.files import write_whole
+from ddpm_teach.plumbing.processes import only_one
 from ddpm_teach.plumbing.show import save_grid
+from ddpm_teach.training import Run as Training
 from record import record
 
 resource = pytest.importorskip('resource')
@@ -38,10 +42,15 @@ def pictures(n=64):
     return torch.randint(0, 256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
+def quiet(out=None, **options):
+    return usual(out, bf16=False, progress=False, **options)
+
+
 def go(out, **options):
     """The training that all tests here interrupt."""
     torch.set_num_threads(1)
-    return train(new_model(), pictures(), EPOCHS, batch_size=8, out=out, bf16=False, progress=False, **options)
+    hooks = quiet(out, **options)
+    return train(new_model(), pictures(), EPOCHS, batch_size=8, hooks=hooks)
 
 
 class Run:
@@ -81,7 +90,7 @@ FORKS = multiprocessing.get_context('forkserver')
 @pytest.fixture(scope='module', autouse=True)
 def forks():
     """The server finds this file, and loads what the first optimiser loads."""
-    os.environ['PYTHONPATH'] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get('PYTHONPATH')])])
+    os.environ['PYTHONPATH'] = os.pathsep.join([str(HERE), str(HERE / 'tools'), *filter(None, [os.environ.get('PYTHONPATH')])])
     FORKS.set_forkserver_preload(['test_interruption', 'torch._dynamo', 'accelerate', 'accelerate.utils', 'filelock', 'safetensors.torch', 'tqdm.auto'])
 
 
@@ -200,7 +209,7 @@ def limit_files(epoch, *rest):
 
 
 def test_a_file_that_may_not_grow_is_reported_and_the_last_good_one_stays(tmp_path, alone):
-    run = Run(partial(go, tmp_path, on_epoch=limit_files))
+    run = Run(partial(go, tmp_path, preview=limit_files))
     assert run.wait() == 1
     said = run.error().splitlines()[-1]
     assert 'checkpoint.safetensors' in said and os.strerror(errno.EFBIG) in said and 'space left' in said, said
@@ -227,7 +236,7 @@ def fill(disk, epoch, *rest):
 
 def test_a_full_disk_is_reported_and_the_last_good_file_stays(small_disk, alone):
     out = small_disk / 'out'
-    run = Run(partial(go, out, on_epoch=partial(fill, small_disk)))
+    run = Run(partial(go, out, preview=partial(fill, small_disk)))
     assert run.wait() == 1
     said = run.error().splitlines()[-1]
     assert str(out) in said and os.strerror(errno.ENOSPC) in said and 'space left' in said, said
@@ -260,7 +269,7 @@ def hold(flag, epoch, *rest):
 
 def test_a_second_training_into_the_same_folder_is_refused(tmp_path, alone):
     out, flag = tmp_path / 'out', tmp_path / 'flag'
-    first = Run(partial(go, out, on_epoch=partial(hold, flag)))
+    first = Run(partial(go, out, preview=partial(hold, flag)))
     while not flag.exists():
         time.sleep(.01)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
@@ -278,7 +287,7 @@ def test_a_failed_training_gives_its_folder_back(tmp_path):
     """Also while its error, and with it all that it held, is kept, as a notebook does."""
     def fail(*args): raise RuntimeError('on purpose')
     with pytest.raises(RuntimeError) as kept:
-        go(tmp_path, on_epoch=fail)
+        go(tmp_path, preview=fail)
     assert kept.value.__traceback__ is not None
     assert len(go(tmp_path).losses) == 8 * EPOCHS
 
@@ -287,14 +296,14 @@ def test_several_processes_lock_once_and_are_refused_together(tmp_path):
     script = tmp_path / 'script.py'
     script.write_text(f"""
 import sys
-sys.path.insert(0, {str(HERE)!r})
+sys.path[:0] = {[str(HERE), str(HERE / 'tools')]!r}
 import test_interruption as here
 try: here.go(sys.argv[1])
 except ValueError as error: print(error, flush=True)
 here.go(sys.argv[2])
 """)
     launch = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', str(script), str(tmp_path / 'held'), str(tmp_path / 'both')]
-    with training.only_one(tmp_path / 'held'):
+    with only_one(tmp_path / 'held'):
         done = subprocess.run(launch, capture_output=True, text=True, timeout=180, env=os.environ | {'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('another run is writing to') == 2 and [path.name for path in (tmp_path / 'held').iterdir()] == ['.lock']
@@ -315,7 +324,7 @@ def test_dropout_belongs_to_the_step_and_leaves_the_callers_generator_alone(tmp_
         torch.rand(5)                                               # whoever else draws must not matter
         if epoch == 2: raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        go(tmp_path / 'stopped', on_epoch=stop)
+        go(tmp_path / 'stopped', preview=stop)
     torch.manual_seed(123)
     resumed, straight = go(tmp_path / 'stopped'), go(None)
     assert resumed.losses == straight.losses
@@ -324,9 +333,9 @@ def test_dropout_belongs_to_the_step_and_leaves_the_callers_generator_alone(tmp_
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    train(model, pictures(), 1, batch_size=8, bf16=False, progress=False)
+    train(model, pictures(), 1, batch_size=8, hooks=quiet())
     assert torch.equal(torch.rand(3), expected)
-    without = train(DDPM(UNet(**model.network.config | dict(dropout=0.)), cosine_schedule(50)), pictures(), 1, batch_size=8, bf16=False, progress=False)
+    without = train(DDPM(UNet(**model.network.config | dict(dropout=0.)), cosine_schedule(50)), pictures(), 1, batch_size=8, hooks=quiet())
     assert without.losses != straight.losses[:8]                    # dropout does something here
 
 
@@ -335,16 +344,18 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path):
     before = (tmp_path / 'checkpoint.safetensors').read_bytes()
     model = new_model()
     model.network.first.bias.data[0] = float('inf')
-    ema, optimiser = training.averaged(model), torch.optim.AdamW(model.parameters())
+    nothing = torch.optim.SGD(model.parameters(), lr=1.)
+    run = Training(model, as_data(pictures()), None, nothing, 1, 1., 8, 0, torch.device('cpu'), [])
     with pytest.raises(FloatingPointError, match='not finite.*stays as it was'):
-        training._save_checkpoint(tmp_path / 'checkpoint.safetensors', model, ema, optimiser, [1.], {})
+        save_checkpoint(tmp_path / 'checkpoint.safetensors', run)
     assert (tmp_path / 'checkpoint.safetensors').read_bytes() == before
 
 
 def experiment(out):
     """The paper's experiment with a small network, on noise."""
     warnings.simplefilter('ignore')
-    paper.UNet, paper.train = partial(UNet, channels=(8, 16), groups=4, attention=()), partial(train, bf16=False)
+    paper.UNet = partial(UNet, channels=(8, 16), groups=4, attention=())
+    paper.usual = partial(usual, bf16=False)
     images = torch.randint(0, 256, (280, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     data = Pictures(images, torch.zeros(280, 1, dtype=torch.int16), {'class': ['noise']})
     paper.run_experiment('tiny', cosine_schedule(4), epochs=2, data=data, samples=40, out=out, progress=False)

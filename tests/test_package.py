@@ -90,7 +90,7 @@ from functools import partial
 import torch
 model = pretrained()
 short = DDPM(model.network, linear_schedule(4, .1, .9999), model.predicts)
-images = sample(2, short, seed=0, progress=False)
+images = sample(2, model=short, seed=0, progress=False)
 assert images.shape == (2, 3, 32, 32)
 heavy = [m for m in ('torchvision', 'matplotlib', 'ipywidgets', 'accelerate', 'dicebear', 'nbdev', 'fastcore', 'IPython') if m in sys.modules]
 print(heavy)
@@ -136,7 +136,7 @@ def test_every_export_works_without_a_notebook(tmp_path):
     folder = tmp_path / 'pictures'
     folder.mkdir()
     d.to_pil(x0[0]).save(folder / 'one.png')
-    trained = d.train(model, data, 1, progress=False, bf16=False)
+    trained = d.train(model, data, 1, hooks=d.usual(progress=False, bf16=False))
     points, (labels, _) = d.features(data.images), d.read_labels(data.images)
     calls = dict(
         animate=lambda: d.animate(chain, tmp_path / 'a.gif'), figure=lambda: fig, image_grid=lambda: d.image_grid(x0),
@@ -144,9 +144,9 @@ def test_every_export_works_without_a_notebook(tmp_path):
         save_grid=lambda: d.save_grid(x0, tmp_path / 'a.png'), load_grid=lambda: d.load_grid(d.save_grid(x0, tmp_path / 'b.webp', 2, 1), 4, 2), show_chain=lambda: d.show_chain(chain, alt='a chain') or 1,
         show_figure=lambda: d.show_figure(fig, 'axes') or 1, show_images=lambda: d.show_images(x0, alt='faces', titles='abcd') or 1,
         to_float=lambda: d.to_float(data.images), to_pil=lambda: d.to_pil(x0[0]), to_uint8=lambda: d.to_uint8(x0),
-        Pictures=lambda: d.Pictures(data.images, data.labels, data.words).describe(0), batches=lambda: next(d.batches(data.images)),
+        Pictures=lambda: d.Pictures(data.images, data.labels, data.words).describe(0), batches=lambda: next(d.batches(data)),
         characters=lambda: data, image_folder=lambda: d.image_folder(folder), pictures=lambda: d.pictures([d.to_pil(x0[0])]),
-        to_diffusers=lambda: d.to_diffusers(d.DDPM(d.UNet((8, 16), groups=4, patch=1), schedule, 'v'), tmp_path / 'theirs'), from_diffusers=lambda: d.from_diffusers(tmp_path / 'theirs'),
+        to_diffusers=lambda: d.to_diffusers(d.DDPM(d.UNet((8, 16), groups=4, patch=1, attention=()), schedule, 'v'), tmp_path / 'theirs'), from_diffusers=lambda: d.from_diffusers(tmp_path / 'theirs'),
         diffusers_sampler=lambda: d.diffusers_sampler(tmp_path / 'theirs'),
         Schedule=lambda: d.Schedule(torch.full((50,), .5)), cosine_schedule=lambda: schedule, linear_schedule=lambda: d.linear_schedule(1000),
         sigmoid_schedule=lambda: d.sigmoid_schedule(100),
@@ -159,12 +159,16 @@ def test_every_export_works_without_a_notebook(tmp_path):
         Attention=lambda: d.Attention(8, 4)(torch.randn(1, 8, 4, 4)), ResBlock=lambda: d.ResBlock(8, 8, 8, 4)(torch.randn(1, 8, 4, 4), torch.randn(1, 8)),
         UNet=lambda: network(x0, t - 1), time_embedding=lambda: d.time_embedding(t, 8), Trained=lambda: trained, train=lambda: trained,
         save=lambda: d.save(model, tmp_path / 'm.safetensors'), load=lambda: d.load(d.save(model, tmp_path / 'm.safetensors')),
-        Step=lambda: chain[0], ancestral=lambda: list(d.ancestral(model, eps, start=2)), interpolate=lambda: d.interpolate(x0[0], x0[1], 2, 3, model),
+        Step=lambda: chain[0], ancestral=lambda: list(d.ancestral(model, eps, start=2)), interpolate=lambda: d.interpolate(x0[0], x0[1], 2, 3, model=model),
         ddim=lambda: list(d.ddim(model, eps, start=3)), dpm_solver=lambda: list(d.dpm_solver(model, eps, steps=3)),
         **{name: lambda name=name: getattr(d, name)(schedule, 100, 7) for name in ('angle_steps', 'even_steps', 'log_snr_steps', 'quadratic_steps')},
-        noising=lambda: d.noising(x0[0]), schedules=d.schedules, denoising=lambda: d.denoising(model, 2),
+        noising_panel=lambda: d.noising_panel(x0[0]), schedules_panel=d.schedules_panel, denoising_panel=lambda: d.denoising_panel(model, 2), training_panel=lambda: d.training_panel(model, data.images, 1),
+        Points=lambda: d.Points(x0).rows(torch.arange(2)), Batch=lambda: data.rows(torch.arange(2)), Denoiser=lambda: d.Denoiser(schedule), clip=lambda: d.clip(2 * x0),
+        denoising=lambda: d.denoising(), Draws=lambda: d.Draws(0, 0).uniform(1, 3), small_variance=lambda: d.small_variance(schedule), large_variance=lambda: d.large_variance(schedule),
+        steered=lambda: d.steered(model, model, 2.).x0_hat(xt, t), guided=lambda: d.guided(model, None, 2.), usual=d.usual, Averaging=d.Averaging, Hook=d.Hook,
+        Checkpoint=lambda: d.Checkpoint(tmp_path / 'kept'), Precision=d.Precision, Preview=lambda: d.Preview(print), Progress=d.Progress, Tracker=lambda: d.Tracker('tensorboard', tmp_path),
         results=lambda: d.results(tmp_path), run_experiment=lambda: d.run_experiment('one', d.cosine_schedule(2), epochs=1, data=d.characters(300, progress=False), samples=40, out=tmp_path, progress=False),
-        copy_exercises=lambda: d.copy_exercises(tmp_path / 'exercises'), pretrained=d.pretrained, sample=lambda: d.sample(1, model, seed=0, progress=False),
+        copy_exercises=lambda: d.copy_exercises(tmp_path / 'exercises'), pretrained=d.pretrained, sample=lambda: d.sample(1, model=model, seed=0, progress=False),
         Estimate=lambda: d.Estimate(1., 0., 2.), bits_per_dim=lambda: d.bits_per_dim(model, data.images[:2], per_t=2), features=lambda: points,
         evaluate=lambda: d.evaluate(data.images[:40], data, data), frechet_distance=lambda: d.frechet_distance(points, points),
         kernel_distance=lambda: d.kernel_distance(points, points), read_labels=lambda: labels, nearest=lambda: d.nearest(x0, data.images),
@@ -179,9 +183,9 @@ def test_every_export_works_without_a_notebook(tmp_path):
 def test_inception_says_what_it_needs(monkeypatch, tmp_path):
     """Without its package, without a network, and (with a stand-in for both) what is passed on to it."""
     import platformdirs
-    from ddpm_teach import evaluation
+    from ddpm_teach import inception
     monkeypatch.setattr(platformdirs, 'user_cache_path', lambda name: tmp_path)
-    evaluation._inception.cache_clear()
+    inception.inception_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'torch_fidelity', None)
     monkeypatch.setitem(sys.modules, 'torch_fidelity.feature_extractor_inceptionv3', None)
     with pytest.raises(ImportError, match=r'pip install "ddpm_teach\[inception\]"'):
@@ -204,7 +208,7 @@ def test_inception_says_what_it_needs(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []                                  # nothing half fetched stays
     (tmp_path / 'inception-2015-12-05.pth').touch()
     assert d.features(torch.ones(2, 3, 32, 32), d.inception_features).tolist() == [[255.] * 3] * 2
-    evaluation._inception.cache_clear()
+    inception.inception_network.cache_clear()
 
 
 def test_reader_is_small():
