@@ -1,4 +1,5 @@
 """Everything the package says of itself is read from settings.ini."""
+
 import shutil
 from configparser import ConfigParser
 from pathlib import Path
@@ -16,11 +17,24 @@ def lines(key: str) -> list[str]:
 
 
 class WithNotebooks(build_py):
-    """Puts the notebooks and what they read into the wheel, for `copy_exercises`; an editable install finds them in the clone."""
+    """Puts the notebooks and what they read into the wheel, for `copy_exercises`; an
+    editable install finds them in the clone."""
 
     def run(self):
         super().run()
-        for pattern in () if self.editable_mode else ('*.ipynb', '*/*.ipynb', 'tools/*.py', '*.css', 'images/*', 'results/*/*', 'results/*/*/*'):
+        for pattern in (
+            ()
+            if self.editable_mode
+            else (
+                '*.ipynb',
+                '*/*.ipynb',
+                'tools/*.py',
+                '*.css',
+                'images/*',
+                'results/*/*',
+                'results/*/*/*',
+            )
+        ):
             for path in filter(Path.is_file, Path('nbs').glob(pattern)):
                 target = Path(self.build_lib, 'ddpm_teach', path)
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +58,10 @@ setup(
     package_data={'ddpm_teach': ['*.safetensors', '*.pyi', 'py.typed']},
     python_requires='>=' + cfg['min_python'],
     install_requires=lines('requirements'),
-    extras_require={extra: lines(f'{extra}_requirements') for extra in ('bench', 'course', 'dev', 'docs', 'inception')},
+    extras_require={
+        extra: lines(f'{extra}_requirements')
+        for extra in ('bench', 'course', 'dev', 'docs', 'inception')
+    },
     entry_points={'console_scripts': lines('console_scripts')},
     cmdclass={'build_py': WithNotebooks},
     zip_safe=False,

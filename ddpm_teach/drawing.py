@@ -66,7 +66,9 @@ def condition_of(model: DDPM, prompt: Any, n: int) -> Given | None:
     return given
 
 
-def asked_of(model: DDPM, given: Given | None, guidance: float | None, rows) -> Denoiser:
+def asked_of(
+    model: DDPM, given: Given | None, guidance: float | None, rows: slice
+) -> Denoiser:
     "The model bound to some rows of a condition, and guided if need be."
     if given is None:
         return model

@@ -10,7 +10,6 @@ __all__ = ['FORMAT', 'Hook', 'name_of', 'seconds_of', 'bf16_is_faster', 'cpu_nam
 
 # %% ../nbs/tools/hooks.ipynb #b00c5005
 import json
-import math
 import platform
 import sys
 import time
@@ -189,9 +188,9 @@ def accelerator(log_with, folder: Path | None):
         reason = error
     place = None if folder is None else str(folder)
     raise ValueError(
-        f'train: log_with is {log_with!r} and the folder {place!r}, but Accelerate cannot '
-        f"use that ({reason}); it should be a name such as 'tensorboard', which must be "
-        'installed and writes into the folder, or a GeneralTracker')
+        f'train: log_with is {log_with!r} and the folder {place!r}, but Accelerate '
+        f"cannot use that ({reason}); it should be a name such as 'tensorboard', which "
+        'must be installed and writes into the folder, or a GeneralTracker')
 
 # %% ../nbs/tools/hooks.ipynb #2d5deaa6
 class Tracker(Hook):
@@ -230,7 +229,7 @@ class Tracker(Hook):
 
     def end(self):
         trackers = [] if self.accelerator is None else self.accelerator.trackers
-        for tracker in trackers:      # not `end_training`, which would part the processes
+        for tracker in trackers:    # not `end_training`, which would part the processes
             tracker.finish()
 
 # %% ../nbs/tools/hooks.ipynb #b00c5011

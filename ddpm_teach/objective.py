@@ -8,7 +8,6 @@ __all__ = ['TO_X0', 'FROM_X0', 'same', 'clip', 'Denoiser', 'DDPM', 'Bound', 'eva
            'vlb_terms', 'prior_kl']
 
 # %% ../nbs/04_objective.ipynb #964fc582
-import math
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
@@ -298,7 +297,7 @@ def log_probability_of_bytes(x0: Tensor, mean: Tensor, var: Tensor) -> Tensor:
     below = (x0 - 1 / 255 - mean) / var.sqrt()
     above = torch.where(x0 > .999, torch.inf, above)
     below = torch.where(x0 < -.999, -torch.inf, below)
-    right = below > 0        # of the mean: mirror it, since there the tail is the smaller
+    right = below > 0      # of the mean: mirror it, since there the tail is the smaller
     high = torch.where(right, -below, above)
     low = torch.where(right, -above, below)
     log_high = torch.special.log_ndtr(high)

@@ -10,12 +10,12 @@ import base64
 import copy
 import io
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Any
+
 import ipywidgets as widgets
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from jaxtyping import Float
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Tensor
+
+# %% ../nbs/tools/playground.ipynb #9a4e0007
 from .data import as_data, characters
 from .drawing import pretrained, sample
 from .fast_sampling import dpm_solver
@@ -35,8 +37,6 @@ from ddpm_teach.plumbing.show import (
 )
 from .plumbing.types import typed
 from .registry import SAMPLERS, SCHEDULES
-
-# %% ../nbs/tools/playground.ipynb #ffef8d9e
 from .sampling import Step
 from .schedule import Schedule, cosine_schedule
 from .training import train, usual

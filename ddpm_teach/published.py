@@ -500,41 +500,26 @@ def to_diffusers(
 ) -> Path:
     """Write a model as the folder of a diffusers `DDPMPipeline`, whole or not at all.
 
-    Needs no diffusers; the weights are written in float32. Then
-    `pipeline = DDPMPipeline.from_pretrained(path)`, offline, and
-    `pipeline(num_inference_steps=T)` with the T of the schedule draws as `ancestral`
-    does; diffusers' own default is 1,000 steps, which it refuses for a smaller T.
+    `DDPMPipeline.from_pretrained(path)` reads it, offline; that pipeline, called with
+    num_inference_steps=T, the T of the schedule, draws as `ancestral` does. (By default
+    it takes 1,000 steps, which it refuses for a smaller T.) Returns the path.
 
     Args:
         model: with a `UNet(patch=1)`, and `clip` or None for its limit.
         path: a folder that is not there yet, or is empty.
         variance: `small_variance` or `large_variance`, as in `ancestral`.
 
-    Returns:
-        The path.
-
     Raises:
         FileExistsError: if there is something at `path`.
-        ValueError: for a network that `UNet2DModel` cannot express, such as one with
-            patch=2.
+        ValueError: for a network that `UNet2DModel` cannot express.
     """
     if not isinstance(model, DDPM):
         raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM')
     path = Path(path).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise FileExistsError(
-            f'to_diffusers: {str(path)!r} is there already and not an empty folder; '
-            'give another path, or remove it first')
     unet = _config_of(model.network)
     scheduler = _scheduler_config(model, variance)
-    unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
-    try:
-        _write_folder(unfinished, unet, scheduler, _to_theirs(model.network))
-        if path.exists():
-            path.rmdir()                 # empty: Windows does not rename onto a folder
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    _refuse_to_overwrite(path)
+    _write_whole(path, unet, scheduler, _to_theirs(model.network))
     return path
 
 # %% ../nbs/tools/published.ipynb #adf10861
@@ -559,3 +544,23 @@ def _write_folder(
         (folder / name).write_text(text, encoding='utf-8')
     file = folder / 'unet' / 'diffusion_pytorch_model.safetensors'
     save_file(weights, file, {'format': 'pt'})   # without this word they refuse it
+
+# %% ../nbs/tools/published.ipynb #pb11a0eb
+def _refuse_to_overwrite(path: Path):
+    "Raise FileExistsError if there is something."
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f'to_diffusers: {str(path)!r} is there already and not an empty folder; '
+            'give another path, or remove it first')
+
+
+def _write_whole(path: Path, *parts):
+    "Write the folder, or nothing."
+    unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
+    try:
+        _write_folder(unfinished, *parts)
+        if path.exists():
+            path.rmdir()                 # empty: Windows does not rename onto a folder
+        unfinished.rename(path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -80,11 +80,11 @@ def check_what_is_left(abar: Tensor):
     if abar[-1] < least:
         first = (abar < least).nonzero()[0].item()
         raise ValueError(
-            f'Schedule: betas leave abar = {abar[-1]:.3g} after {T} steps, it should be '
-            f'{least:.1g} or more, which float32 can hold: from t = {first} on nothing '
-            f'of the picture could be computed. Remedy: cosine_schedule({T}), or '
-            f'linear_schedule({T}, rescale=True)')
-    if abar[-1] > 1.001e-3:      # one step with the largest beta of a cosine leaves 1e-3
+            f'Schedule: betas leave abar = {abar[-1]:.3g} after {T} steps, it should '
+            f'be {least:.1g} or more, which float32 can hold: from t = {first} on '
+            f'nothing of the picture could be computed. Remedy: cosine_schedule({T}), '
+            f'or linear_schedule({T}, rescale=True)')
+    if abar[-1] > 1.001e-3:     # one step with the largest beta of a cosine leaves 1e-3
         warnings.warn(too_much_signal(T, abar[-1].item()), stacklevel=4)
 
 # %% ../nbs/02_schedule.ipynb #e25c70f3

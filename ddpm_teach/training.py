@@ -23,7 +23,7 @@ from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Tracker, describe
 )
-from .objective import DDPM, denoising
+from .objective import denoising
 from .plumbing.checks import check_whole
 from .plumbing.draws import DROPOUT, Draws, torch_draws
 from ddpm_teach.plumbing.processes import (
@@ -163,8 +163,8 @@ def one_step(run: Run, batch: Batch):
     number = mean_over_processes(value)
     if not math.isfinite(number):
         raise FloatingPointError(
-            f'the loss is {number} at step {step}, learning rate {lr:.2e}; the last good '
-            f'checkpoint is {run.kept}. Try a smaller lr')
+            f'the loss is {number} at step {step}, learning rate {lr:.2e}; the last '
+            f'good checkpoint is {run.kept}. Try a smaller lr')
     run.optimiser.zero_grad()
     value.backward()
     average_gradients(run.model.parameters())
@@ -234,8 +234,8 @@ def check_start(model: nn.Module, data, epochs: int, batch_size: int):
     check_whole('batch_size', batch_size)
     if not isinstance(model, nn.Module):
         raise TypeError(
-            f'model is a {type(model).__name__}, it should be a DDPM, or another module '
-            'that the objective knows')
+            f'model is a {type(model).__name__}, it should be a DDPM, or another '
+            'module that the objective knows')
     count = processes().num_processes
     if min(batch_size, len(data)) % count:
         raise ValueError(

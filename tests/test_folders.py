@@ -1,4 +1,6 @@
-"""Folders of pictures as people have them: each file gives the right pixels, or is named in one warning that says why it was skipped."""
+"""Folders of pictures as people have them: each file gives the right pixels, or is
+named in one warning that says why it was skipped."""
+
 import io
 import os
 import pathlib
@@ -14,7 +16,13 @@ from PIL import Image
 
 import ddpm_teach as d
 
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+RED, GREEN, BLUE, WHITE, BLACK = (
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (255, 255, 255),
+    (0, 0, 0),
+)
 POSIX = pytest.mark.skipif(sys.platform == 'win32', reason='names and links of POSIX')
 
 
@@ -52,28 +60,66 @@ def alone(folder, save, name='a.png'):
 
 
 def skipped(folder, why):
-    """A good picture beside a bad one is read, and the bad one named once, with the reason and what to do."""
+    """A good picture beside a bad one is read, and the bad one named once, with the
+    reason and what to do."""
     quarters().save(folder / 'good.png')
     found, said = read(folder)
     assert len(found) == 1 and corners(found.images[0]) == [RED, GREEN, BLUE, WHITE]
-    assert len(said) == 1 and "'bad." in said[0] and why in said[0] and 'Replace them' in said[0], said
+    assert (
+        len(said) == 1
+        and "'bad." in said[0]
+        and why in said[0]
+        and 'Replace them' in said[0]
+    ), said
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))
 @pytest.mark.parametrize('ending', ['.png', '.jpg', '.tiff', '.webp'])
 def test_photographs_come_upright(tmp_path, orientation, ending):
-    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}                           # what a camera did to it, undone by the note
-    stored = quarters() if orientation == 1 else quarters().transpose(Image.Transpose(turn[orientation]))
+    turn = {
+        2: 0,
+        3: 3,
+        4: 1,
+        5: 5,
+        6: 2,
+        7: 6,
+        8: 4,
+    }  # what a camera did to it, undone by the note
+    stored = (
+        quarters()
+        if orientation == 1
+        else quarters().transpose(Image.Transpose(turn[orientation]))
+    )
     note = Image.Exif()
     note[0x0112] = orientation
-    picture = alone(tmp_path, lambda path: stored.save(path, exif=note, **({} if ending in ('.png', '.tiff') else dict(quality=100))), 'a' + ending)
-    assert np.abs(np.array(corners(picture)) - np.array([RED, GREEN, BLUE, WHITE])).max() <= 12
+    picture = alone(
+        tmp_path,
+        lambda path: stored.save(
+            path,
+            exif=note,
+            **({} if ending in ('.png', '.tiff') else dict(quality=100)),
+        ),
+        'a' + ending,
+    )
+    assert (
+        np.abs(np.array(corners(picture)) - np.array([RED, GREEN, BLUE, WHITE])).max()
+        <= 12
+    )
 
 
 def test_a_broken_note_does_no_harm(tmp_path):
-    quarters().save(tmp_path / 'a.jpg', exif=b'Exif\0\0II*\0\xff\xff\xff\xff' + b'\1' * 40, quality=100)
+    quarters().save(
+        tmp_path / 'a.jpg',
+        exif=b'Exif\0\0II*\0\xff\xff\xff\xff' + b'\1' * 40,
+        quality=100,
+    )
     found, said = read(tmp_path)
-    assert np.abs(np.array(corners(found.images[0])) - np.array([RED, GREEN, BLUE, WHITE])).max() <= 12
+    assert (
+        np.abs(
+            np.array(corners(found.images[0])) - np.array([RED, GREEN, BLUE, WHITE])
+        ).max()
+        <= 12
+    )
     assert len(said) == 1 and "'a.jpg' was read, but" in said[0] and 'EXIF' in said[0]
 
 
@@ -81,57 +127,115 @@ def test_a_broken_note_does_no_harm(tmp_path):
 def test_sixteen_bits_are_not_clipped(tmp_path, ending):
     grey = np.zeros((40, 40), np.uint16)
     grey[:20, 20:], grey[20:, :20], grey[20:, 20:] = 257, 32896, 65535
-    picture = alone(tmp_path, lambda path: Image.fromarray(grey).save(path), 'a' + ending)
+    picture = alone(
+        tmp_path, lambda path: Image.fromarray(grey).save(path), 'a' + ending
+    )
     assert corners(picture) == [(v,) * 3 for v in (0, 1, 128, 255)]
 
 
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """A part of a PNG file: its length, its kind, and a checksum at its end."""
+    checksum = struct.pack('>I', zlib.crc32(kind + body))
+    return struct.pack('>I', len(body)) + kind + body + checksum
+
+
 def test_sixteen_bits_of_colour(tmp_path):
-    """A PNG of 16 bits for each colour, made by hand, since Pillow does not write one."""
-    rows = b''.join(b'\0' + struct.pack('>3H', 65535, 32896, 257) * 40 for _ in range(40))
-    chunk = lambda kind, body: struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-    png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 40, 40, 16, 2, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b'')
-    assert corners(alone(tmp_path, lambda path: path.write_bytes(png)))[0] == (255, 128, 1)
+    """A PNG of 16 bits for each colour, made by hand, since Pillow does not write
+    one."""
+    rows = b''.join(
+        b'\0' + struct.pack('>3H', 65535, 32896, 257) * 40 for _ in range(40)
+    )
+    png = (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', struct.pack('>IIBBBBB', 40, 40, 16, 2, 0, 0, 0))
+        + chunk(b'IDAT', zlib.compress(rows))
+        + chunk(b'IEND', b'')
+    )
+    assert corners(alone(tmp_path, lambda path: path.write_bytes(png)))[0] == (
+        255,
+        128,
+        1,
+    )
 
 
-@pytest.mark.parametrize('name, value', [('a.tiff', np.float32(.5)), ('a.tiff', np.int32(-5))])
+@pytest.mark.parametrize(
+    'name, value', [('a.tiff', np.float32(0.5)), ('a.tiff', np.int32(-5))]
+)
 def test_grey_without_a_range_is_refused(tmp_path, name, value):
     Image.fromarray(np.full((40, 40), value)).save(tmp_path / 'bad.tiff')
     skipped(tmp_path, 'no range of grey')
 
 
 def test_cmyk(tmp_path):
-    picture = alone(tmp_path, lambda path: flat((0, 255, 255, 0), 'CMYK').save(path, quality=100), 'a.jpg')
+    picture = alone(
+        tmp_path,
+        lambda path: flat((0, 255, 255, 0), 'CMYK').save(path, quality=100),
+        'a.jpg',
+    )
     assert np.abs(np.array(corners(picture)[0]) - RED).max() <= 3
 
 
 def test_transparent_ones_lie_on_white(tmp_path):
-    half = flat((255, 0, 0, 0), 'RGBA')                                       # transparent red above, half transparent black below
+    half = flat(
+        (255, 0, 0, 0), 'RGBA'
+    )  # transparent red above, half transparent black below
     half.paste((0, 0, 0, 128), (0, 20, 40, 40))
-    (tmp_path / 'rgba').mkdir(), (tmp_path / 'palette').mkdir(), (tmp_path / 'grey').mkdir(), (tmp_path / 'key').mkdir()
-    assert corners(alone(tmp_path / 'rgba', half.save)) == [WHITE, WHITE, (127,) * 3, (127,) * 3]
+    (
+        (tmp_path / 'rgba').mkdir(),
+        (tmp_path / 'palette').mkdir(),
+        (tmp_path / 'grey').mkdir(),
+        (tmp_path / 'key').mkdir(),
+    )
+    assert corners(alone(tmp_path / 'rgba', half.save)) == [
+        WHITE,
+        WHITE,
+        (127,) * 3,
+        (127,) * 3,
+    ]
     palette = flat(0, 'P')
     palette.putpalette([*RED, *BLUE] + [0] * 762)
     palette.paste(1, (0, 20, 40, 40))
-    assert corners(alone(tmp_path / 'palette', lambda path: palette.save(path, transparency=0))) == [WHITE, WHITE, BLUE, BLUE]
-    assert corners(alone(tmp_path / 'grey', lambda path: flat((0, 0), 'LA').save(path)))[0] == WHITE
-    assert corners(alone(tmp_path / 'key', lambda path: quarters().save(path, transparency=RED))) == [WHITE, GREEN, BLUE, WHITE]
+    assert corners(
+        alone(tmp_path / 'palette', lambda path: palette.save(path, transparency=0))
+    ) == [WHITE, WHITE, BLUE, BLUE]
+    assert (
+        corners(alone(tmp_path / 'grey', lambda path: flat((0, 0), 'LA').save(path)))[0]
+        == WHITE
+    )
+    assert corners(
+        alone(tmp_path / 'key', lambda path: quarters().save(path, transparency=RED))
+    ) == [WHITE, GREEN, BLUE, WHITE]
 
 
 @pytest.mark.parametrize('ending', ['.gif', '.png', '.webp', '.tiff'])
 def test_the_first_frame_of_an_animation(tmp_path, ending):
     lossless = dict(lossless=True) if ending == '.webp' else {}
-    picture = alone(tmp_path, lambda path: flat(BLUE).save(path, save_all=True, append_images=[flat(GREEN), flat(RED)], **lossless), 'a' + ending)
+    picture = alone(
+        tmp_path,
+        lambda path: flat(BLUE).save(
+            path, save_all=True, append_images=[flat(GREEN), flat(RED)], **lossless
+        ),
+        'a' + ending,
+    )
     assert corners(picture)[0] == BLUE
 
 
-@pytest.mark.parametrize('mode, color, wanted', [('1', 1, WHITE), ('L', 100, (100,) * 3), ('P', 0, BLACK), ('RGB', GREEN, GREEN)])
+@pytest.mark.parametrize(
+    'mode, color, wanted',
+    [('1', 1, WHITE), ('L', 100, (100,) * 3), ('P', 0, BLACK), ('RGB', GREEN, GREEN)],
+)
 def test_other_modes(tmp_path, mode, color, wanted):
-    assert corners(alone(tmp_path, lambda path: flat(color, mode).save(path)))[0] == wanted
+    assert (
+        corners(alone(tmp_path, lambda path: flat(color, mode).save(path)))[0] == wanted
+    )
 
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 4000), (4000, 1), (33, 31), (5, 7)])
 def test_any_shape(tmp_path, size):
-    assert (alone(tmp_path, lambda path: flat(GREEN, size=size).save(path)) == torch.tensor(GREEN)[:, None, None]).all()
+    assert (
+        alone(tmp_path, lambda path: flat(GREEN, size=size).save(path))
+        == torch.tensor(GREEN)[:, None, None]
+    ).all()
 
 
 def test_the_middle_is_cut_out(tmp_path):
@@ -141,17 +245,22 @@ def test_the_middle_is_cut_out(tmp_path):
 
 
 @pytest.mark.parametrize('ending', ['.png', '.jpg', '.gif', '.webp', '.bmp', '.tiff'])
-@pytest.mark.parametrize('share', [.0, .3, .7])
+@pytest.mark.parametrize('share', [0.0, 0.3, 0.7])
 def test_cut_off_files(tmp_path, ending, share):
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(file, Image.registered_extensions()[ending])
-    (tmp_path / f'bad{ending}').write_bytes(file.getvalue()[:int(share * len(file.getvalue()))])
+    Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    ).save(file, Image.registered_extensions()[ending])
+    (tmp_path / f'bad{ending}').write_bytes(
+        file.getvalue()[: int(share * len(file.getvalue()))]
+    )
     skipped(tmp_path, 'bad' + ending)
 
 
 @pytest.mark.parametrize('share', np.linspace(0, 1, 9))
 def test_damaged_files_are_read_or_named(tmp_path, share):
-    """A byte in the middle is another one: nothing but a picture or a warning comes out."""
+    """A byte in the middle is another one: nothing but a picture or a warning comes
+    out."""
     for ending in ('.png', '.jpg', '.gif', '.webp', '.tiff', '.bmp'):
         file = io.BytesIO()
         quarters().save(file, Image.registered_extensions()[ending])
@@ -160,23 +269,34 @@ def test_damaged_files_are_read_or_named(tmp_path, share):
         (tmp_path / f'bad{ending}').write_bytes(whole)
     quarters().save(tmp_path / 'good.png')
     found, said = read(tmp_path)
-    bad = [int(words.split('skipped ')[1].split()[0]) for words in said if 'skipped' in words]
+    bad = [
+        int(words.split('skipped ')[1].split()[0])
+        for words in said
+        if 'skipped' in words
+    ]
     assert len(found) + sum(bad) == 7 and all("'bad." in words for words in said)
 
 
 def test_no_pictures_and_other_kinds(tmp_path):
     (tmp_path / 'bad.txt').write_text('not a picture')
     skipped(tmp_path, 'not a picture')
-    (tmp_path / 'bad.eps').write_text('%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch here) (w) file\n')
+    (tmp_path / 'bad.eps').write_text(
+        '%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch here) (w) file\n'
+    )
     _, said = read(tmp_path)
     assert "'bad.eps' (not a picture of a kind that is read here)" in said[0]
 
 
 @pytest.mark.parametrize('side', [10_000, 20_000])
 def test_bombs(tmp_path, side):
-    """A file of few bytes that says it has too many pixels: Pillow only warns of the smaller one, and would fill the memory."""
-    chunk = lambda kind, body: struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-    (tmp_path / 'bad.png').write_bytes(b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(bytes(9))) + chunk(b'IEND', b''))
+    """A file of few bytes that says it has too many pixels: Pillow only warns of the
+    smaller one, and would fill the memory."""
+    (tmp_path / 'bad.png').write_bytes(
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', struct.pack('>IIBBBBB', side, side, 8, 0, 0, 0, 0))
+        + chunk(b'IDAT', zlib.compress(bytes(9)))
+        + chunk(b'IEND', b'')
+    )
     skipped(tmp_path, 'decompression bomb')
 
 
@@ -189,6 +309,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
         if pathlib.Path(path).name == 'bad.png':
             raise PermissionError(13, 'Permission denied', str(path))
         return right(path, *args, **kwargs)
+
     monkeypatch.setattr(Image, 'open', refusing)
     skipped(tmp_path, 'Permission denied')
 
@@ -202,19 +323,45 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
         if self.name == 'bad.folder':
             raise PermissionError(13, 'Permission denied', str(self))
         return right(self)
+
     monkeypatch.setattr(pathlib.Path, 'iterdir', refusing)
     found, said = read(tmp_path)
-    assert len(found) == 1 and len(said) == 1 and "bad.folder' is left out (Permission denied)" in said[0]
+    assert (
+        len(found) == 1
+        and len(said) == 1
+        and "bad.folder' is left out (Permission denied)" in said[0]
+    )
 
 
 @POSIX
-@pytest.mark.parametrize('name', ['with spaces.png', ' leading.png', 'ünïcödé 漫画 👩‍🎨.png', '-rf.png', '--help.png', 'two\nlines.png', 'a"quoted\'one.png', '%s{0}$HOME.png', 'x' * 251 + '.png', 'no-ending', 'CAPITALS.PNG', 'wrong.jpg'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'with spaces.png',
+        ' leading.png',
+        'ünïcödé 漫画 👩‍🎨.png',
+        '-rf.png',
+        '--help.png',
+        'two\nlines.png',
+        'a"quoted\'one.png',
+        '%s{0}$HOME.png',
+        'x' * 251 + '.png',
+        'no-ending',
+        'CAPITALS.PNG',
+        'wrong.jpg',
+    ],
+)
 def test_unusual_names(tmp_path, name):
     (tmp_path / name[:100]).mkdir()
     quarters().save(tmp_path / name[:100] / name, 'PNG')
     (tmp_path / name[:100] / ('bad' + name[3:])).write_text('not a picture')
     found, said = read(tmp_path)
-    assert found.describe(0) == {'class': name[:100]} and corners(found.images[0]) == [RED, GREEN, BLUE, WHITE]
+    assert found.describe(0) == {'class': name[:100]} and corners(found.images[0]) == [
+        RED,
+        GREEN,
+        BLUE,
+        WHITE,
+    ]
     assert len(said) == 1 and repr('bad' + name[3:]) in said[0] and '\n' not in said[0]
 
 
@@ -232,7 +379,8 @@ def test_a_name_that_is_no_text(tmp_path):
 
 @POSIX
 def test_links(tmp_path):
-    """Links to files and folders are followed, but not in circles; broken ones are named."""
+    """Links to files and folders are followed, but not in circles; broken ones are
+    named."""
     (tmp_path / 'far').mkdir(), (tmp_path / 'here').mkdir()
     quarters().save(tmp_path / 'far' / 'a.png')
     here = tmp_path / 'here'
@@ -240,15 +388,23 @@ def test_links(tmp_path):
     (here / 'two').mkdir()
     flat(GREEN).save(here / 'two' / 'b.png')
     (here / 'two' / 'c.png').symlink_to('b.png')
-    (here / 'two' / 'back').symlink_to('..')                                  # to a folder above
-    (tmp_path / 'far' / 'round').symlink_to(here)                             # by way of another folder
+    (here / 'two' / 'back').symlink_to('..')  # to a folder above
+    (tmp_path / 'far' / 'round').symlink_to(here)  # by way of another folder
     (here / 'two' / 'bad.gone').symlink_to('nowhere.png')
     (here / 'two' / 'bad.self').symlink_to('bad.self')
     found, said = read(here)
     assert found.words['class'] == ['one', 'two']
     labels = found.labels.flatten().tolist()
-    assert corners(found.images[labels.index(0)]) == [RED, GREEN, BLUE, WHITE] and corners(found.images[-1]) == [GREEN] * 4 and len(found) < 20
-    assert len(said) == 1 and "'bad.gone' (No such file" in said[0] and "'bad.self' (Too many" in said[0]
+    assert (
+        corners(found.images[labels.index(0)]) == [RED, GREEN, BLUE, WHITE]
+        and corners(found.images[-1]) == [GREEN] * 4
+        and len(found) < 20
+    )
+    assert (
+        len(said) == 1
+        and "'bad.gone' (No such file" in said[0]
+        and "'bad.self' (Too many" in said[0]
+    )
 
 
 @POSIX
@@ -269,7 +425,9 @@ def test_many_bad_files_take_one_line(tmp_path):
 
 def test_a_folder_with_nothing_but_bad_files_says_why(tmp_path):
     (tmp_path / 'bad.png').touch()
-    with pytest.raises(ValueError, match=r"none of the 1 files.*put PNG or JPEG.*'bad\.png' \("):
+    with pytest.raises(
+        ValueError, match=r"none of the 1 files.*put PNG or JPEG.*'bad\.png' \("
+    ):
         d.image_folder(tmp_path)
 
 
@@ -278,4 +436,6 @@ def test_pictures_beside_subfolders_are_named(tmp_path):
     quarters().save(tmp_path / 'one' / 'a.png')
     quarters().save(tmp_path / 'beside.png')
     found, said = read(tmp_path)
-    assert len(found) == 1 and len(said) == 1 and 'move them into a subfolder' in said[0]
+    assert (
+        len(found) == 1 and len(said) == 1 and 'move them into a subfolder' in said[0]
+    )

@@ -1,24 +1,37 @@
 """What holds for every notebook, read as a file."""
+
 import ast
 import collections
 import graphlib
 import json
-import pathlib
 import re
 
 import pytest
 
 from badges import badge
-from places import LESSONS, NOTEBOOKS, ROOMS, ROOT, module_of
+from places import LESSONS, NOTEBOOKS, ROOMS, module_of
 
 
 def cells(path, kind):
     notebook = json.loads(path.read_text(encoding='utf-8'))
-    return [(c, ''.join(c['source'])) for c in notebook['cells'] if c['cell_type'] == kind]
+    return [
+        (c, ''.join(c['source'])) for c in notebook['cells'] if c['cell_type'] == kind
+    ]
 
 
 def test_there_are_notebooks():
-    assert {p.name[:2] for p in LESSONS} >= {'01', '02', '03', '04', '05', '06', '07', '08', '09', '10'} and len(ROOMS) >= 8
+    assert {p.name[:2] for p in LESSONS} >= {
+        '01',
+        '02',
+        '03',
+        '04',
+        '05',
+        '06',
+        '07',
+        '08',
+        '09',
+        '10',
+    } and len(ROOMS) >= 8
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -26,13 +39,27 @@ def test_outputs(path):
     for cell, source in cells(path, 'code'):
         for output in cell['outputs']:
             assert output['output_type'] != 'error', f'saved error: {output}'
-            assert 'application/vnd.jupyter.widget-view+json' not in output.get('data', {}), f'a widget or progress bar was saved (python tests/tools/prepare.py takes it out), by:\n{source}'
+            assert 'application/vnd.jupyter.widget-view+json' not in output.get(
+                'data', {}
+            ), (
+                'a widget or progress bar was saved (python tests/tools/prepare.py '
+                f'takes it out), by:\n{source}'
+            )
             for kind in output.get('data', {}):
                 if kind.startswith('image/'):
-                    alt = output['metadata'].get('alt') or output['metadata'].get(kind, {}).get('alt', '')
-                    assert len(alt) > 20, f'a picture without alternative text, made by:\n{source}'
+                    alt = output['metadata'].get('alt') or output['metadata'].get(
+                        kind, {}
+                    ).get('alt', '')
+                    assert len(alt) > 20, (
+                        f'a picture without alternative text, made by:\n{source}'
+                    )
             text = ''.join(output.get('text', ''))
-            assert 'Traceback' not in text and '/tmp/' not in text and '/home/' not in text and '/root/' not in text, text
+            assert (
+                'Traceback' not in text
+                and '/tmp/' not in text
+                and '/home/' not in text
+                and '/root/' not in text
+            ), text
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -75,15 +102,21 @@ def test_cells_are_short_and_directives_come_first(path):
         count, most = code_lines(source)
         assert count <= most, f'{count} lines:\n{source}'
         body = [i for i, line in enumerate(lines) if not line.startswith('#|')]
-        below = lines[body[0]:] if body else []
+        below = lines[body[0] :] if body else []
         assert not any(line.startswith('#|') for line in below), (
-            f'a directive below the first line of code:\n{source}')
+            f'a directive below the first line of code:\n{source}'
+        )
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
 def test_a_lesson_has_its_parts(path):
     prose = '\n'.join(source for _, source in cells(path, 'markdown'))
-    assert prose.startswith('# ') and '## What could go wrong' in prose and '## Exercise' in prose and '## Where to read more' in prose
+    assert (
+        prose.startswith('# ')
+        and '## What could go wrong' in prose
+        and '## Exercise' in prose
+        and '## Where to read more' in prose
+    )
     code = [source for _, source in cells(path, 'code')]
     assert any(re.search(r'\bassert\b', source) for source in code)
     assert path.stat().st_size < 1_000_000
@@ -91,7 +124,9 @@ def test_a_lesson_has_its_parts(path):
 
 @pytest.mark.parametrize('path', LESSONS + ROOMS, ids=lambda p: p.stem)
 def test_a_lesson_opens_in_colab(path):
-    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), 'run: python tests/tools/prepare.py'
+    assert json.loads(path.read_text(encoding='utf-8'))['cells'][1] == badge(path), (
+        'run: python tests/tools/prepare.py'
+    )
 
 
 def definitions(path):
@@ -122,20 +157,30 @@ def test_links_lead_somewhere(path):
 
 
 def imports(path, kinds):
-    """The modules of the package that the exported cells of a notebook import, or the others."""
+    """The modules of the package that the exported cells of a notebook import, or the
+    others."""
     for _, source in cells(path, 'code'):
         if source.startswith('#| export') in kinds:
-            yield from re.findall(r'^from ddpm_teach\.([\w.]+) import', source, flags=re.M)
+            yield from re.findall(
+                r'^from ddpm_teach\.([\w.]+) import', source, flags=re.M
+            )
 
 
 def test_imports_run_one_way():
-    """Plumbing asks plumbing, lessons ask plumbing and what comes before them, and nobody goes in a circle."""
+    """Plumbing asks plumbing, lessons ask plumbing and what comes before them, and
+    nobody goes in a circle."""
     homes = {module_of(path): path for path in LESSONS + ROOMS}
-    asks = {module: set(imports(path, {True})) for module, path in homes.items() if module}
-    graphlib.TopologicalSorter(asks).prepare()                              # raises CycleError
+    asks = {
+        module: set(imports(path, {True})) for module, path in homes.items() if module
+    }
+    graphlib.TopologicalSorter(asks).prepare()  # raises CycleError
     for module, asked in asks.items():
         for other in asked:
             if homes[module].parent.name == 'plumbing':
-                assert homes[other].parent.name == 'plumbing', f'{module} imports {other}'
+                assert homes[other].parent.name == 'plumbing', (
+                    f'{module} imports {other}'
+                )
             elif homes[module] in LESSONS and homes[other] in LESSONS:
-                assert homes[other].name < homes[module].name, f'{module} imports {other}'
+                assert homes[other].name < homes[module].name, (
+                    f'{module} imports {other}'
+                )

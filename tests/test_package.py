@@ -185,7 +185,7 @@ def test_inception_says_what_it_needs(monkeypatch, tmp_path):
     import platformdirs
     from ddpm_teach import inception
     monkeypatch.setattr(platformdirs, 'user_cache_path', lambda name: tmp_path)
-    inception._inception.cache_clear()
+    inception.inception_network.cache_clear()
     monkeypatch.setitem(sys.modules, 'torch_fidelity', None)
     monkeypatch.setitem(sys.modules, 'torch_fidelity.feature_extractor_inceptionv3', None)
     with pytest.raises(ImportError, match=r'pip install "ddpm_teach\[inception\]"'):
@@ -208,7 +208,7 @@ def test_inception_says_what_it_needs(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []                                  # nothing half fetched stays
     (tmp_path / 'inception-2015-12-05.pth').touch()
     assert d.features(torch.ones(2, 3, 32, 32), d.inception_features).tolist() == [[255.] * 3] * 2
-    inception._inception.cache_clear()
+    inception.inception_network.cache_clear()
 
 
 def test_reader_is_small():

@@ -1,4 +1,6 @@
-"""What the functions of the mathematics refuse, and what they must not: the first and the last value that is allowed."""
+"""What the functions of the mathematics refuse, and what they must not: the first and
+the last value that is allowed."""
+
 import pytest
 import torch
 
@@ -35,7 +37,11 @@ def test_another_number_of_steps(t):
 
 
 def test_steps_that_are_allowed():
-    assert d.q_sample(X, torch.tensor([1, 10]), SCHEDULE, X).shape == d.q_step(X, torch.tensor([10, 1]), SCHEDULE, X).shape == X.shape
+    assert (
+        d.q_sample(X, torch.tensor([1, 10]), SCHEDULE, X).shape
+        == d.q_step(X, torch.tensor([10, 1]), SCHEDULE, X).shape
+        == X.shape
+    )
 
 
 def test_noise_of_another_shape():
@@ -58,7 +64,12 @@ def test_no_pictures(counts):
 def test_sixteen_pictures_by_default():
     network = torch.nn.Conv2d(1, 1, 1)
     network.shape, network.forward = (1, 4, 4), lambda x, i: 0 * x
-    assert d.sample(model=d.DDPM(network, SCHEDULE), progress=False).shape == (16, 1, 4, 4)
+    assert d.sample(model=d.DDPM(network, SCHEDULE), progress=False).shape == (
+        16,
+        1,
+        4,
+        4,
+    )
 
 
 def test_interpolation():
@@ -67,34 +78,52 @@ def test_interpolation():
     with pytest.raises(ValueError, match='from 1 to 10'):
         d.interpolate(X[0], X[0], 11, model=MODEL)
     model = d.DDPM(lambda x, i: 0 * x, SCHEDULE)
-    assert len(d.interpolate(X[0], X[0], 1, model=model)) == len(d.interpolate(X[0], X[0], 10, model=model)) == 8
+    assert (
+        len(d.interpolate(X[0], X[0], 1, model=model))
+        == len(d.interpolate(X[0], X[0], 10, model=model))
+        == 8
+    )
 
 
 @pytest.mark.parametrize('sampler', [d.ddim, d.dpm_solver])
 def test_fast_samplers(sampler):
     model = d.DDPM(lambda x, i: 0 * x, SCHEDULE)
-    for wrong in (dict(eta=-.1), dict(eta=1.1), dict(steps=0), dict(steps=-1)):
+    for wrong in (dict(eta=-0.1), dict(eta=1.1), dict(steps=0), dict(steps=-1)):
         with pytest.raises(ValueError, match='should be'):
             list(sampler(model, X, **wrong))
-    for right in (dict(eta=0.), dict(eta=1.), dict(steps=1), dict(steps=10), dict(steps=99), dict(start=1)):
+    for right in (
+        dict(eta=0.0),
+        dict(eta=1.0),
+        dict(steps=1),
+        dict(steps=10),
+        dict(steps=99),
+        dict(start=1),
+    ):
         assert list(sampler(model, X, **right))[-1].t == 0
 
 
 def test_the_warning_says_how_much_is_left():
-    with pytest.warns(UserWarning, match=r'after all 100 steps abar_T = 0\.364, so x_T still carries 60\.3%'):
+    with pytest.warns(
+        UserWarning,
+        match=r'after all 100 steps abar_T = 0\.364, so x_T still carries 60\.3%',
+    ):
         d.linear_schedule(100)
 
 
 def test_a_sigmoid_with_another_tau():
     u = torch.linspace(-2, 3, 8, dtype=torch.float64)
-    expected = (torch.sigmoid(u[-1] / .7) - torch.sigmoid(u / .7)) / (torch.sigmoid(u[-1] / .7) - torch.sigmoid(u[0] / .7))
-    assert torch.allclose(d.sigmoid_schedule(7, -2., 3., .7).abar[:-1], expected[:-1], atol=1e-12)
+    expected = (torch.sigmoid(u[-1] / 0.7) - torch.sigmoid(u / 0.7)) / (
+        torch.sigmoid(u[-1] / 0.7) - torch.sigmoid(u[0] / 0.7)
+    )
+    assert torch.allclose(
+        d.sigmoid_schedule(7, -2.0, 3.0, 0.7).abar[:-1], expected[:-1], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize('stds', [1, 3])
 def test_a_mixture_with_another_number_of_deviations(stds):
     with pytest.raises(ValueError, match='should'):
-        d.Mixture(torch.zeros(2, 1), torch.ones(stds), torch.full((2,), .5))
+        d.Mixture(torch.zeros(2, 1), torch.ones(stds), torch.full((2,), 0.5))
 
 
 def test_every_so_many_moments():

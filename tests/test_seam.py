@@ -1,5 +1,7 @@
-"""One seam lets every condition in: labels, a picture with its noise level, and data that
+"""One seam lets every condition in: labels, a picture with its noise level, and data
+that
 are no pictures. No sampler knows of any of them."""
+
 import os
 import subprocess
 import sys
@@ -47,6 +49,7 @@ class Labels(nn.Module):
 
 class Coloured(nn.Module):
     """Pictures of 4x4 pixels with a label each, in one hidden layer."""
+
     shape = (3, 4, 4)
 
     def __init__(self, classes: int, T: int):
@@ -54,7 +57,8 @@ class Coloured(nn.Module):
         self.T = T
         self.said = nn.Embedding(classes + 1, 16)
         self.layers = nn.Sequential(
-            nn.Linear(48 + 2 + 16, 128), nn.SiLU(), nn.Linear(128, 48))
+            nn.Linear(48 + 2 + 16, 128), nn.SiLU(), nn.Linear(128, 48)
+        )
 
     def forward(self, x, i, given):
         angle = (i[:, None] / self.T) * 1.5
@@ -68,7 +72,9 @@ COLOURS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255]], dtype=torch.uint
 def coloured(n=600):
     """Plain squares in three colours, labelled, a little uneven."""
     labels = torch.arange(n) % 3
-    noise = torch.randint(0, 30, (n, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(
+        0, 30, (n, 3, 4, 4), generator=torch.Generator().manual_seed(0)
+    )
     images = COLOURS[labels][:, :, None, None].expand(-1, -1, 4, 4).long()
     images = (images - noise).abs().clamp(0, 255).to(torch.uint8)
     return d.Pictures(images, labels[:, None], {'colour': ['red', 'green', 'blue']})
@@ -76,11 +82,13 @@ def coloured(n=600):
 
 def dropping(conditioner, share):
     """A condition for training: the labels, or nothing in a share of the rows."""
+
     def given(batch, draws):
         said = conditioner(batch.labels)
         silent = conditioner.nothing(len(batch.labels))
         drop = draws.uniform(CONDITION, len(batch.labels)) < share
         return {name: torch.where(drop, silent[name], said[name]) for name in said}
+
     return given
 
 
@@ -90,7 +98,7 @@ def obedient():
     conditioner = Labels(3)
     schedule = d.cosine_schedule(100)
     model = d.DDPM(Coloured(3, 100), schedule, conditioner=conditioner)
-    objective = d.denoising(given=dropping(conditioner, .2))
+    objective = d.denoising(given=dropping(conditioner, 0.2))
     return d.train(model, coloured(), 40, objective=objective, hooks=quiet()).model
 
 
@@ -101,23 +109,32 @@ def colour_of(images):
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_a_network_draws_what_was_asked(obedient, name):
     asked = torch.arange(48) % 3
-    images = d.sample(48, asked.tolist(), model=obedient, sampler=SAMPLERS[name],
-                      seed=0, progress=False)
-    assert (colour_of(images) == asked).float().mean() > .97
-    one = d.sample(12, 1, model=obedient, sampler=SAMPLERS[name], seed=1, progress=False)
+    images = d.sample(
+        48,
+        asked.tolist(),
+        model=obedient,
+        sampler=SAMPLERS[name],
+        seed=0,
+        progress=False,
+    )
+    assert (colour_of(images) == asked).float().mean() > 0.97
+    one = d.sample(
+        12, 1, model=obedient, sampler=SAMPLERS[name], seed=1, progress=False
+    )
     assert (colour_of(one) == 1).all()
     free = d.sample(60, model=obedient, sampler=SAMPLERS[name], seed=0, progress=False)
-    assert len(colour_of(free).unique()) == 3                   # nothing said: all of them
+    assert len(colour_of(free).unique()) == 3  # nothing said: all of them
 
 
 def test_a_scale_above_one_says_it_louder(obedient):
     """Guided, the squares are further from the other colours, not nearer."""
     plain, loud = (
         d.sample(30, 2, model=obedient, guidance=scale, seed=0, progress=False)
-        for scale in (1., 2.))
+        for scale in (1.0, 2.0)
+    )
     assert (colour_of(loud) == 2).all() and not torch.equal(plain, loud)
     again = d.sample(30, 2, model=obedient, seed=0, progress=False)
-    assert torch.equal(plain, again)                            # 1 is what is not said
+    assert torch.equal(plain, again)  # 1 is what is not said
 
 
 def test_splitting_changes_no_draw_and_no_condition(obedient):
@@ -131,7 +148,7 @@ def test_splitting_changes_no_draw_and_no_condition(obedient):
 def test_what_cannot_be_asked_is_refused(obedient):
     silent = d.DDPM(lambda x, i: 0 * x, d.cosine_schedule(5))
     silent.shape = (3, 4, 4)
-    for wrong in (dict(prompt='red'), dict(prompt=None, guidance=2.)):
+    for wrong in (dict(prompt='red'), dict(prompt=None, guidance=2.0)):
         with pytest.raises(ValueError, match='should'):
             d.sample(2, model=silent, progress=False, **wrong)
     with pytest.raises(ValueError, match='prompt.*should'):
@@ -143,14 +160,19 @@ def test_what_cannot_be_asked_is_refused(obedient):
 
 class Sharpener(nn.Module):
     """A picture from a coarse one: a convolution over both, and the two levels."""
+
     shape = (1, 8, 8)
 
     def __init__(self, T: int):
         super().__init__()
         self.T = T
         self.layers = nn.Sequential(
-            nn.Conv2d(4, 24, 3, padding=1), nn.SiLU(), nn.Conv2d(24, 24, 3, padding=1),
-            nn.SiLU(), nn.Conv2d(24, 1, 3, padding=1))
+            nn.Conv2d(4, 24, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(24, 24, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(24, 1, 3, padding=1),
+        )
 
     def forward(self, x, i, given):
         coarse = F.interpolate(given['low'], scale_factor=2)
@@ -162,7 +184,7 @@ class Sharpener(nn.Module):
 def coarse_and_noised(batch, draws):
     """The picture at half the size with noise of a random level, which is told."""
     low = F.avg_pool2d(batch.x0, 2)
-    level = draws.uniform(CONDITION, len(low)).to(low) * .3
+    level = draws.uniform(CONDITION, len(low)).to(low) * 0.3
     noise = draws.normal(CONDITION, like=low)
     return {'low': low + level[:, None, None, None] * noise, 'level': level}
 
@@ -170,7 +192,9 @@ def coarse_and_noised(batch, draws):
 def squares(n):
     """Grey squares on another grey, 8x8."""
     rng = torch.Generator().manual_seed(1)
-    images = torch.randint(0, 256, (n, 1, 1, 1), generator=rng).expand(-1, -1, 8, 8).clone()
+    images = (
+        torch.randint(0, 256, (n, 1, 1, 1), generator=rng).expand(-1, -1, 8, 8).clone()
+    )
     images[:, :, 2:6, 2:6] = torch.randint(0, 256, (n, 1, 1, 1), generator=rng)
     return images.to(torch.uint8)
 
@@ -180,11 +204,12 @@ def test_a_coarse_picture_is_followed(name, sharpener):
     wanted = d.to_float(squares(400)[:16])
     given = {'low': F.avg_pool2d(wanted, 2), 'level': torch.zeros(16)}
     rng = torch.Generator().manual_seed(2)
-    drawn = last(SAMPLERS[name], sharpener.bound(given),
-                 torch.randn(16, 1, 8, 8, generator=rng))
+    drawn = last(
+        SAMPLERS[name], sharpener.bound(given), torch.randn(16, 1, 8, 8, generator=rng)
+    )
     off = (F.avg_pool2d(drawn, 2) - given['low']).abs().mean()
     other = (F.avg_pool2d(drawn, 2) - given['low'].roll(1, 0)).abs().mean()
-    assert off < .25 * other and off < .15
+    assert off < 0.25 * other and off < 0.15
 
 
 @pytest.fixture(scope='module')
@@ -209,13 +234,15 @@ def test_one_row_of_a_condition_is_for_all(sharpener):
 
 class Line(nn.Module):
     """A vector of three numbers in and out."""
+
     shape = (3,)
 
     def __init__(self, T: int):
         super().__init__()
         self.T = T
-        self.layers = nn.Sequential(nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64),
-                                    nn.SiLU(), nn.Linear(64, 3))
+        self.layers = nn.Sequential(
+            nn.Linear(5, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 3)
+        )
 
     def forward(self, x, i):
         angle = (i[:, None] / self.T) * 1.5
@@ -226,16 +253,16 @@ class Line(nn.Module):
 def test_vectors_beyond_one_survive(name, vectors):
     x = torch.randn(500, 3, generator=torch.Generator().manual_seed(3))
     drawn = last(SAMPLERS[name], vectors, x)
-    assert drawn.abs().max() > 2                                # nothing was clipped
-    assert (drawn.mean(0) - torch.tensor([3., -2., 0.])).abs().max() < .3
-    assert .2 < drawn.std(0).mean() < .9
+    assert drawn.abs().max() > 2  # nothing was clipped
+    assert (drawn.mean(0) - torch.tensor([3.0, -2.0, 0.0])).abs().max() < 0.3
+    assert 0.2 < drawn.std(0).mean() < 0.9
 
 
 @pytest.fixture(scope='module')
 def vectors():
     torch.manual_seed(0)
-    centre = torch.tensor([3., -2., 0.])
-    points = centre + .5 * torch.randn(2000, 3)
+    centre = torch.tensor([3.0, -2.0, 0.0])
+    points = centre + 0.5 * torch.randn(2000, 3)
     model = d.DDPM(Line(100), d.cosine_schedule(100), limit=None)
     return d.train(model, Points(points), 20, hooks=quiet()).model
 
@@ -261,28 +288,31 @@ class Ideal(Denoiser):
 def gaussian(mean):
     """One component, exactly."""
     as64 = dict(dtype=torch.float64)
-    return d.Mixture(torch.tensor([[mean]], **as64), torch.tensor([.2], **as64),
-                     torch.ones(1, **as64))
+    return d.Mixture(
+        torch.tensor([[mean]], **as64),
+        torch.tensor([0.2], **as64),
+        torch.ones(1, **as64),
+    )
 
 
 def test_steering_is_the_line_through_two_beliefs():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(.6), schedule), Ideal(gaussian(-1.), schedule)
+    toward, away = Ideal(gaussian(0.6), schedule), Ideal(gaussian(-1.0), schedule)
     x = torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None]
     t = torch.arange(1, 51)
     there, here = toward.x0_hat(x, t), away.x0_hat(x, t)
-    for scale in (-1., 0., .5, 1., 3.):
+    for scale in (-1.0, 0.0, 0.5, 1.0, 3.0):
         found = steered(toward, away, scale).x0_hat(x, t)
         assert torch.allclose(found, here + scale * (there - here), atol=1e-12)
-    assert torch.equal(steered(toward, away, 1.).x0_hat(x, t), there)
-    assert torch.equal(steered(toward, away, 0.).x0_hat(x, t), here)
+    assert torch.equal(steered(toward, away, 1.0).x0_hat(x, t), there)
+    assert torch.equal(steered(toward, away, 0.0).x0_hat(x, t), here)
 
 
 def test_steering_between_two_levels_only():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(.6), schedule), Ideal(gaussian(-1.), schedule)
+    toward, away = Ideal(gaussian(0.6), schedule), Ideal(gaussian(-1.0), schedule)
     x = torch.zeros(1, 1, dtype=torch.float64)
-    part = steered(toward, away, 3., interval=(10, 20))
+    part = steered(toward, away, 3.0, interval=(10, 20))
     for t, inside in [(9, False), (10, True), (20, True), (21, False)]:
         t = torch.tensor([t])
         same = torch.equal(part.x0_hat(x, t), toward.x0_hat(x, t))
@@ -291,24 +321,29 @@ def test_steering_between_two_levels_only():
 
 def test_the_limit_comes_after_steering():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(.9), schedule), Ideal(gaussian(-.9), schedule)
+    toward, away = Ideal(gaussian(0.9), schedule), Ideal(gaussian(-0.9), schedule)
     toward.limit = d.clip
     x, t = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([50])
-    both = steered(toward, away, 2.)
+    both = steered(toward, away, 2.0)
     assert both.belief(x, t).item() > 1 and both.x0_hat(x, t).item() == 1
 
 
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_steered_samples_of_two_gaussians_are_exact(name):
-    """Two Gaussians of one width: the steered belief is that of a third, whose mean lies
+    """Two Gaussians of one width: the steered belief is that of a third, whose mean
+    lies
     on the line through theirs. So its samples are known exactly."""
     schedule = d.cosine_schedule(200)
-    away, toward = Ideal(gaussian(-.5), schedule), Ideal(gaussian(.5), schedule)
-    third = Ideal(gaussian(-.5 + 2.5 * 1.), schedule)
-    x = torch.randn(200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    away, toward = Ideal(gaussian(-0.5), schedule), Ideal(gaussian(0.5), schedule)
+    third = Ideal(gaussian(-0.5 + 2.5 * 1.0), schedule)
+    x = torch.randn(
+        200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     rngs = [torch.Generator().manual_seed(1) for _ in range(2)]
-    draws = [lambda rng=rng: torch.randn(200, 1, dtype=torch.float64, generator=rng)
-             for rng in rngs]
+    draws = [
+        lambda rng=rng: torch.randn(200, 1, dtype=torch.float64, generator=rng)
+        for rng in rngs
+    ]
     found = last(SAMPLERS[name], steered(toward, away, 2.5), x, draw=draws[0])
     wanted = last(SAMPLERS[name], third, x, draw=draws[1])
     assert torch.allclose(found, wanted, atol=1e-9)
@@ -317,10 +352,10 @@ def test_steered_samples_of_two_gaussians_are_exact(name):
 def test_guided_is_steered_between_conditions(obedient):
     given, nothing = {'label': torch.tensor([1])}, {'label': torch.tensor([3])}
     x, t = torch.randn(4, 3, 4, 4), torch.tensor([5, 30, 60, 100])
-    bound = guided(obedient, given, 2.)
-    by_hand = steered(obedient.bound(given), obedient.bound(nothing), 2.)
+    bound = guided(obedient, given, 2.0)
+    by_hand = steered(obedient.bound(given), obedient.bound(nothing), 2.0)
     assert torch.equal(bound.x0_hat(x, t), by_hand.x0_hat(x, t))
-    other = guided(obedient, given, 2., without={'label': torch.tensor([0])})
+    other = guided(obedient, given, 2.0, without={'label': torch.tensor([0])})
     assert not torch.equal(other.x0_hat(x, t), bound.x0_hat(x, t))
 
 
@@ -338,7 +373,7 @@ def test_the_loop_trains_something_else():
         return F.mse_loss(model(batch.x0), batch.x0)
 
     trained = d.train(model, data, 30, objective=rebuild, lr=2e-2, hooks=quiet())
-    assert sum(trained.losses[-10:]) < .05 * sum(trained.losses[:10])
+    assert sum(trained.losses[-10:]) < 0.05 * sum(trained.losses[:10])
 
 
 def test_draws_do_not_depend_on_the_share():
@@ -420,10 +455,20 @@ def test_two_processes_see_the_same_conditions(tmp_path):
         out.mkdir()
         launch = [sys.executable]
         if count > 1:
-            launch += ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
+            launch += [
+                '-m',
+                'torch.distributed.run',
+                '--standalone',
+                '--nproc-per-node=2',
+            ]
         here = os.path.dirname(__file__)
-        subprocess.run([*launch, str(script), here, str(out)], check=True, timeout=300,
-                       capture_output=True, env=os.environ | {'OMP_NUM_THREADS': '1'})
+        subprocess.run(
+            [*launch, str(script), here, str(out)],
+            check=True,
+            timeout=300,
+            capture_output=True,
+            env=os.environ | {'OMP_NUM_THREADS': '1'},
+        )
         found[count] = torch.load(out / '0.pt')
     ours, theirs = (torch.tensor(found[count]['losses']) for count in (1, 2))
     assert (theirs / ours - 1).abs().max() < 1e-4

@@ -1,4 +1,6 @@
-"""The notebooks as a site, built by the README's command: whole, offline, described in words, and not built at all with a broken link."""
+"""The notebooks as a site, built by the README's command: whole, offline, described in
+words, and not built at all with a broken link."""
+
 import importlib.util
 import inspect
 import json
@@ -17,13 +19,21 @@ from places import NOTEBOOKS, name_of
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [name_of(path) for path in NOTEBOOKS]
-MISSING = [name for name in ('sphinx', 'myst_nb', 'furo', 'mathjax') if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f'no {", ".join(MISSING)}: the site is built after pip install -e ".[docs]"')
+MISSING = [
+    name
+    for name in ('sphinx', 'myst_nb', 'furo', 'mathjax')
+    if importlib.util.find_spec(name) is None
+]
+pytestmark = pytest.mark.skipif(
+    bool(MISSING),
+    reason=f'no {", ".join(MISSING)}: the site is built after pip install -e ".[docs]"',
+)
 
 
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
-    """A copy of the notebooks, which a test may damage, with what stands beside them."""
+    """A copy of the notebooks, which a test may damage, with what stands beside
+    them."""
     folder = tmp_path_factory.mktemp('source')
     shutil.copytree(ROOT / 'nbs', folder / 'nbs', ignore=shutil.ignore_patterns('runs'))
     for name in ('settings.ini', 'LICENSE'):
@@ -33,8 +43,18 @@ def source(tmp_path_factory):
 
 def build(source):
     """The README's command."""
-    command = re.search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8')).group(1).split()
-    return subprocess.run([sys.executable, '-m', 'sphinx', *command], cwd=source, capture_output=True, text=True)
+    command = (
+        re
+        .search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8'))
+        .group(1)
+        .split()
+    )
+    return subprocess.run(
+        [sys.executable, '-m', 'sphinx', *command],
+        cwd=source,
+        capture_output=True,
+        text=True,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -47,28 +67,48 @@ def site(source):
 @pytest.fixture(scope='module')
 def pages(site):
     from bs4 import BeautifulSoup
-    return {path.relative_to(site).as_posix(): BeautifulSoup(path.read_text(encoding='utf-8'), 'html.parser') for path in site.rglob('*.html')}
+
+    return {
+        path.relative_to(site).as_posix(): BeautifulSoup(
+            path.read_text(encoding='utf-8'), 'html.parser'
+        )
+        for path in site.rglob('*.html')
+    }
 
 
 def test_every_notebook_has_a_page_in_order(pages):
     assert {f'{name}.html' for name in PAGES} <= set(pages)
     order = [link['href'] for link in pages['index.html'].select('.sidebar-tree a')]
-    floors = [[f'{name}.html' for name in PAGES if pattern.match(name)] for pattern in map(re.compile, (r'\d', 'tools/', 'plumbing/'))]
+    floors = [
+        [f'{name}.html' for name in PAGES if pattern.match(name)]
+        for pattern in map(re.compile, (r'\d', 'tools/', 'plumbing/'))
+    ]
     assert order == floors[0] + floors[1] + ['api.html'] + floors[2]
     assert pages['07_sampling.html'].h1.text.startswith('07 Sampling')
 
 
 def test_nothing_comes_from_the_network(site, pages):
     for name, page in pages.items():
-        for tag in page.select('script, link, img, iframe, source, video, object, embed'):
-            for address in (tag.get('src'), tag.get('href'), tag.get('data'), tag.get('srcset')):
+        for tag in page.select(
+            'script, link, img, iframe, source, video, object, embed'
+        ):
+            for address in (
+                tag.get('src'),
+                tag.get('href'),
+                tag.get('data'),
+                tag.get('srcset'),
+            ):
                 assert not re.match(r'(\w+:)?//', address or ''), f'{name}: {address}'
     for path in site.rglob('*.css'):
-        assert not re.search(r'(url\(|@import)\s*["\']?(\w+:)?//', path.read_text(encoding='utf-8')), path
+        assert not re.search(
+            r'(url\(|@import)\s*["\']?(\w+:)?//', path.read_text(encoding='utf-8')
+        ), path
 
 
 def test_links_lead_somewhere(site, pages):
-    anchors = {name: {tag['id'] for tag in page.select('[id]')} for name, page in pages.items()}
+    anchors = {
+        name: {tag['id'] for tag in page.select('[id]')} for name, page in pages.items()
+    }
     for name, page in pages.items():
         for tag in page.select('[href], [src]'):
             target = tag.get('href') or tag.get('src')
@@ -79,30 +119,59 @@ def test_links_lead_somewhere(site, pages):
             file = (site / name).parent / path if path != name else site / name
             assert file.is_file(), f'{name}: {target}'
             if anchor and path.endswith('.html'):
-                assert unquote(anchor) in anchors[file.resolve().relative_to(site.resolve()).as_posix()], f'{name}: {target}'
+                assert (
+                    unquote(anchor)
+                    in anchors[file.resolve().relative_to(site.resolve()).as_posix()]
+                ), f'{name}: {target}'
 
 
 def test_pictures_are_all_there_with_their_words(pages):
     for name in PAGES:
         words = []
-        for cell in json.loads((ROOT / 'nbs' / f'{name}.ipynb').read_text(encoding='utf-8'))['cells']:
+        for cell in json.loads(
+            (ROOT / 'nbs' / f'{name}.ipynb').read_text(encoding='utf-8')
+        )['cells']:
             if cell['cell_type'] == 'markdown':
                 words += re.findall(r'!\[(.*?)\]\(', ''.join(cell['source']))
-            elif not re.match(r'(#\|.*\n)*#\| hide$', ''.join(cell['source']), flags=re.M):
-                metadata = [output['metadata'] for output in cell['outputs'] if 'image/png' in output.get('data', {})]
-                words += [each.get('alt') or each['image/png']['alt'] for each in metadata]
-        assert [img['alt'] for img in pages[f'{name}.html'].select('article img')] == words
+            elif not re.match(
+                r'(#\|.*\n)*#\| hide$', ''.join(cell['source']), flags=re.M
+            ):
+                metadata = [
+                    output['metadata']
+                    for output in cell['outputs']
+                    if 'image/png' in output.get('data', {})
+                ]
+                words += [
+                    each.get('alt') or each['image/png']['alt'] for each in metadata
+                ]
+        assert [
+            img['alt'] for img in pages[f'{name}.html'].select('article img')
+        ] == words
 
 
 def test_hidden_cells_and_directives_are_not_shown(pages):
-    shown = [code.text for name in PAGES for code in pages[f'{name}.html'].select('.cell_input pre')]
-    assert len(shown) > 200 and not any(re.search(r'^#\|', text, flags=re.M) for text in shown)
+    shown = [
+        code.text
+        for name in PAGES
+        for code in pages[f'{name}.html'].select('.cell_input pre')
+    ]
+    assert len(shown) > 200 and not any(
+        re.search(r'^#\|', text, flags=re.M) for text in shown
+    )
 
 
 def test_search_knows_words_and_names(site):
-    index = json.loads(re.fullmatch(r'Search\.setIndex\((.*)\)', (site / 'searchindex.js').read_text(encoding='utf-8').strip(), flags=re.S).group(1))
+    index = json.loads(
+        re.fullmatch(
+            r'Search\.setIndex\((.*)\)',
+            (site / 'searchindex.js').read_text(encoding='utf-8').strip(),
+            flags=re.S,
+        ).group(1)
+    )
     found = index['terms']['posterior']
-    assert '03_forward' in [index['docnames'][i] for i in (found if isinstance(found, list) else [found])]
+    assert '03_forward' in [
+        index['docnames'][i] for i in (found if isinstance(found, list) else [found])
+    ]
     assert 'sample' in [name for *_, name in index['objects']['ddpm_teach']]
 
 
@@ -110,12 +179,17 @@ def test_every_public_name_is_described(pages):
     entries = {tag['id']: tag for tag in pages['api.html'].select('dt[id]')}
     for name in ddpm_teach.__all__:
         entry = entries[f'ddpm_teach.{name}']
-        first = inspect.getdoc(getattr(ddpm_teach, name)).splitlines()[0].replace('`', '')
-        assert ' '.join(first.split()) in ' '.join(entry.find_next_sibling('dd').text.split()), name
+        first = (
+            inspect.getdoc(getattr(ddpm_teach, name)).splitlines()[0].replace('`', '')
+        )
+        assert ' '.join(first.split()) in ' '.join(
+            entry.find_next_sibling('dd').text.split()
+        ), name
 
 
 def test_formulas_and_search_without_a_network(site, page):
-    """What a reader sees who opens the files from a disk, at the width of a desk and of a telephone."""
+    """What a reader sees who opens the files from a disk, at the width of a desk and of
+    a telephone."""
     page.context.set_offline(True)
     asked = []
     page.on('request', lambda request: asked.append(request.url))
@@ -124,29 +198,53 @@ def test_formulas_and_search_without_a_network(site, page):
         page.set_viewport_size({'width': width, 'height': 900})
         page.goto((site / '03_forward.html').as_uri())
         formulas = page.locator('.math').count()
-        page.wait_for_function(f"document.querySelectorAll('.math mjx-container svg path').length > {formulas}")
+        page.wait_for_function(
+            "document.querySelectorAll('.math mjx-container svg path')"
+            f'.length > {formulas}'
+        )
         assert formulas > 50 and page.locator('.math mjx-container').count() == formulas
         assert page.locator('[data-mml-node="merror"]').count() == 0
         assert page.evaluate('document.documentElement.scrollWidth') <= width
         page.screenshot(path=SHOTS / f'site_{width}.png')
     page.goto((site / 'search.html').as_uri() + '?q=posterior')
-    page.locator('#search-results a', has_text='03 The forward process').first.wait_for(timeout=20_000)
-    assert page.errors == [] and not [url for url in asked if not url.startswith(('file:', 'data:'))]
+    page.locator('#search-results a', has_text='03 The forward process').first.wait_for(
+        timeout=20_000
+    )
+    assert page.errors == [] and not [
+        url for url in asked if not url.startswith(('file:', 'data:'))
+    ]
 
 
 def test_broken_links_break_the_build(source, site):
     """Each of them is a warning, and the command makes an error of any warning."""
-    assert '-W' in re.search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8')).group(1).split()
+    assert (
+        '-W'
+        in re
+        .search(r'sphinx-build (.*)', (ROOT / 'README.md').read_text(encoding='utf-8'))
+        .group(1)
+        .split()
+    )
     path = source / 'nbs/tools/command_line.ipynb'
     whole = path.read_text(encoding='utf-8')
     notebook = json.loads(whole)
-    targets = ['99_notebook.ipynb', '../02_schedule.ipynb#elsewhere', '#nowhere', 'missing.txt', 'images/missing.png']
-    notebook['cells'][0]['source'] += [f'\n\n{"!" * target.endswith("png")}[gone]({target})' for target in targets]
+    targets = [
+        '99_notebook.ipynb',
+        '../02_schedule.ipynb#elsewhere',
+        '#nowhere',
+        'missing.txt',
+        'images/missing.png',
+    ]
+    notebook['cells'][0]['source'] += [
+        f'\n\n{"!" * target.endswith("png")}[gone]({target})' for target in targets
+    ]
     try:
         path.write_text(json.dumps(notebook), encoding='utf-8')
         done = build(source)
         warnings = [line for line in done.stderr.splitlines() if 'WARNING' in line]
         assert done.returncode != 0 and len(warnings) == len(targets), done.stderr
-        assert all(any(target.split('#')[-1] in line for line in warnings) for target in targets), warnings
+        assert all(
+            any(target.split('#')[-1] in line for line in warnings)
+            for target in targets
+        ), warnings
     finally:
         path.write_text(whole, encoding='utf-8')

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['check_whole', 'check_above_zero', 'check_between', 'check_inside', 'check_order', 'check_steps', 'check_one_of',
-           'check_alt', 'check_kind', 'check_numbers', 'check_alike', 'check_finite', 'check_mixture', 'check_rest',
-           'check_bytes', 'check_labels', 'check_rows', 'check_range', 'check_images', 'check_multiple', 'check_groups',
-           'check_unet', 'check_fits']
+           'check_alt', 'check_kind', 'is_float', 'check_numbers', 'check_alike', 'check_finite', 'check_mixture',
+           'check_rest', 'check_bytes', 'check_labels', 'check_rows', 'check_range', 'check_images', 'check_multiple',
+           'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import math
@@ -75,12 +75,12 @@ def check_inside(name: str, x, low: float, high: float, remedy: str = ''):
         remedy: what else to say to whom it is refused.
     """
     if isinstance(x, Tensor):
-        check_kind(name, x, _is_float, 'floating-point numbers')
+        check_kind(name, x, is_float, 'floating-point numbers')
     x = torch.as_tensor(x, dtype=torch.float64, device='cpu')
     if x.ndim != 1 or len(x) == 0:
         raise ValueError(
-            f'{name} has shape {tuple(x.shape)}, it should be a list of numbers, one or '
-            'more')
+            f'{name} has shape {tuple(x.shape)}, it should be a list of numbers, one '
+            'or more')
     if not ((x > low) & (x < high)).all():
         raise ValueError(
             f'{name} run from {x.min():.3g} to {x.max():.3g}, they should lie between '
@@ -91,8 +91,8 @@ def check_order(low_name: str, low: float, high_name: str, high: float):
     """That one number is below another, and both are finite."""
     if not -math.inf < low < high < math.inf:
         raise ValueError(
-            f'{low_name} is {low} and {high_name} is {high}, {low_name} should be below '
-            f'{high_name}, and both finite')
+            f'{low_name} is {low} and {high_name} is {high}, {low_name} should be '
+            f'below {high_name}, and both finite')
 
 
 def check_steps(t: Tensor, least: int, most: int, count: int):
@@ -154,7 +154,7 @@ def check_kind(name: str, x: Tensor, right: Callable[[torch.dtype], bool], wante
                          'it should be on the CPU or on an accelerator')
 
 # %% ../../nbs/plumbing/checks.ipynb #b336ac00
-def _is_float(dtype: torch.dtype) -> bool:
+def is_float(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point
 
 
@@ -166,7 +166,7 @@ def check_numbers(name: str, x: Tensor):
         ValueError: for a tensor without axes, of size 0, or on the device `meta`.
     """
     wanted = 'floating-point numbers; `to_float` makes them from bytes'
-    check_kind(name, x, _is_float, wanted)
+    check_kind(name, x, is_float, wanted)
     if x.ndim == 0 or x.numel() == 0:
         raise ValueError(f'{name} has shape {tuple(x.shape)}, '
                          'it should hold one picture or more')
@@ -213,8 +213,8 @@ def check_mixture(means: Tensor, stds: Tensor, weights: Tensor):
             f'{shapes[2]}, they should be (K, ...), (K,) and (K,)')
     if stds.min() < 0 or weights.min() < 0 or abs(weights.sum() - 1) > 1e-4:
         raise ValueError(
-            f'stds is {stds.tolist()} and weights is {weights.tolist()}, none should be '
-            'negative, and the weights should add up to 1')
+            f'stds is {stds.tolist()} and weights is {weights.tolist()}, none should '
+            'be negative, and the weights should add up to 1')
 
 
 def check_rest(name: str, x: Tensor, like: Tensor):
@@ -231,8 +231,8 @@ def check_bytes(name: str, images: Tensor):
     check_kind(name, images, lambda dtype: dtype == torch.uint8, wanted)
     if images.ndim != 4 or images.numel() == 0:
         raise ValueError(
-            f'{name} has shape {tuple(images.shape)}, it should be (1 or more, channels, '
-            'height, width)')
+            f'{name} has shape {tuple(images.shape)}, it should be (1 or more, '
+            'channels, height, width)')
 
 
 def check_labels(name: str, labels: Tensor, rows: int, columns: int):
@@ -241,8 +241,8 @@ def check_labels(name: str, labels: Tensor, rows: int, columns: int):
     found = tuple(labels.shape) if is_tensor else type(labels).__name__
     if found != (rows, columns):
         raise ValueError(
-            f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for each '
-            'picture, a column for each attribute')
+            f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for '
+            'each picture, a column for each attribute')
 
 
 def check_rows(name: str, data):

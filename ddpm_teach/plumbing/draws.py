@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .show import _check_whole as check_whole
+from .checks import check_whole
 
 # %% ../../nbs/plumbing/draws.ipynb #d4a50006
 ORDER, MIRROR, NOISE, DROPOUT, CONDITION = 1, 2, 3, 4, 5    # purposes: part of a key

@@ -6,52 +6,72 @@
 __all__ = ['write_whole', 'remove_unfinished', 'notebooks', 'stored_file']
 
 # %% ../../nbs/plumbing/files.ipynb #f11e5a03
-import glob, os
+import glob
+import os
 from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 
 # %% ../../nbs/plumbing/files.ipynb #2d136a11
 def write_whole(path: Path, data: bytes) -> Path:
-    """Write a file whole or not at all. path: its name, in a folder that exists.   data: its bytes. Returns the path.
+    """Write a file whole or not at all; returns its path.
 
-    Raises OSError, and then what was there before is as it was."""
+    Args:
+        path: its name, in a folder that exists.
+
+    Raises:
+        OSError: and then what was there before is as it was.
+    """
     unfinished = path.with_name(f'{path.name}.{os.getpid()}.part')
     try:
         with unfinished.open('wb') as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())                  # all of it is on the disk before it gets the name
+            os.fsync(file.fileno())   # all of it is on the disk before it gets the name
         unfinished.replace(path)
     except OSError as error:
-        raise OSError(error.errno, f'{str(path)!r} could not be written ({error.strerror}); make sure that its folder exists, may be written to and has '
-                                   'space left, or name another place. If there was a file before, it is as it was') from None
+        raise OSError(
+            error.errno,
+            f'{str(path)!r} could not be written ({error.strerror}); make sure that '
+            'its folder exists, may be written to and has space left, or name another '
+            'place. If there was a file before, it is as it was') from None
     finally:
-        with suppress(OSError): unfinished.unlink()
+        with suppress(OSError):
+            unfinished.unlink()
     return path
 
 
 def remove_unfinished(*paths: Path):
-    "Remove what stopped programs left of files. paths: the files. For places where nobody else is writing."
+    "Remove what stopped programs left of files, where nobody else is writing."
     for path in paths:
         for left in path.parent.glob(glob.escape(path.name) + '*.part'):
             left.unlink(missing_ok=True)
 
 # %% ../../nbs/plumbing/files.ipynb #f11e5a06
 def notebooks() -> Path:
-    "The folder of the notebooks: inside the installed package, or beside it in a clone. Raises FileNotFoundError without one."
+    """The folder of the notebooks: in the installed package, or beside it in a clone.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
     package = Path(str(resources.files('ddpm_teach')))
-    found = [folder for folder in (package / 'nbs', package.parent / 'nbs') if (folder / 'index.ipynb').is_file()]
-    if not found:
-        raise FileNotFoundError(f'there are no notebooks in {str(package / "nbs")!r} nor beside the package; install the library from its wheel or from a clone')
-    return found[0]
+    for folder in (package / 'nbs', package.parent / 'nbs'):
+        if (folder / 'index.ipynb').is_file():
+            return folder
+    raise FileNotFoundError(
+        f'there are no notebooks in {str(package / "nbs")!r} nor beside the package; '
+        'install the library from its wheel or from a clone')
 
 
 def stored_file(name: str) -> Path:
-    """Where a stored result is. name: its path below `results`, such as '10_paper/again.json'.
+    """Where a stored result is: in the nearest folder `results`, from here upwards.
 
-    Returns the path in the nearest folder `results` that has that notebook's folder, from the working folder upwards; else in that of `notebooks`."""
+    Args:
+        name: its path below `results`, such as '10_paper/again.json'.
+    """
+    notebook = name.split('/')[0]
     here = Path.cwd()
-    near = [folder / 'results' for folder in (here, *here.parents)]
-    found = [folder for folder in near if (folder / name.split('/')[0]).is_dir()]
-    return (found[0] if found else notebooks() / 'results') / name
+    for folder in (here, *here.parents):
+        if (folder / 'results' / notebook).is_dir():
+            return folder / 'results' / name
+    return notebooks() / 'results' / name

@@ -6,7 +6,7 @@
 __all__ = ['check_size', 'read_folder', 'pictures']
 
 # %% ../../nbs/plumbing/folders.ipynb #f01de003
-import os, warnings
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,28 +14,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .show import _check_whole
+from .checks import check_whole
 
 # %% ../../nbs/plumbing/folders.ipynb #987e283b
 def check_size(size: int):
-    if _check_whole('size', size) % 8:
-        raise ValueError(f'size is {size}, it should be a multiple of 8, 8 or more: the network halves it three times')
+    "That a picture of this size can be halved three times."
+    check_whole('size', size)
+    if size % 8:
+        raise ValueError(
+            f'size is {size}, it should be a multiple of 8, 8 or more: the network '
+            'halves it three times')
 
 # %% ../../nbs/plumbing/folders.ipynb #7832838f
 def _files(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    "Every file in a folder and below, in order, and broken links, so that they are reported. A link back to a folder `above` is not followed."
+    """Every file in a folder and below, in order, and broken links, to be reported.
+
+    A link back to a folder `above` is not followed.
+    """
     here = folder.resolve()
     if here in above:
         return
     try:
         inside = sorted(f for f in folder.iterdir() if not f.name.startswith('.'))
     except OSError as error:
-        warnings.warn(f'image_folder: the folder {str(folder)!r} is left out ({_reason(error)}); give yourself the right to read it, or move it away')
+        warnings.warn(
+            f'image_folder: the folder {str(folder)!r} is left out ({_reason(error)}); '
+            'give yourself the right to read it, or move it away')
         return
     for f in inside:
         if f.is_dir():
             yield from _files(f, above | {here})
-        elif f.is_file() or f.is_symlink():                                 # no pipes and sockets: reading one could wait for ever
+        elif f.is_file() or f.is_symlink():     # reading a pipe could wait for ever
             yield f
 
 # %% ../../nbs/plumbing/folders.ipynb #a8c1e52f
@@ -45,38 +54,55 @@ def _find(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
     inside = [f for f in files if f.parent != root]
     if not inside:
         return [(f, 0) for f in files], [root.name or 'pictures']
-    if len(inside) < len(files):
-        warnings.warn(f'image_folder: {len(files) - len(inside)} files beside the subfolders of {str(root)!r} are not read; move them into a subfolder')
-    kind = lambda f: f.relative_to(root).parts[0]
-    names = sorted({kind(f) for f in inside})
-    return [(f, names.index(kind(f))) for f in inside], names
+    beside = len(files) - len(inside)
+    if beside:
+        warnings.warn(
+            f'image_folder: {beside} files beside the subfolders of {str(root)!r} are '
+            'not read; move them into a subfolder')
+    kinds = [f.relative_to(root).parts[0] for f in inside]
+    names = sorted(set(kinds))
+    return [(f, names.index(kind)) for f, kind in zip(inside, kinds)], names
 
 # %% ../../nbs/plumbing/folders.ipynb #c3fa50b9
-_FORMATS = ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM']               # no others: some of them run programs, EPS for one
+# No others: some of them run programs, EPS for one.
+_FORMATS = ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM']
 
 
 def _eight_bits(image):
-    "A grey picture with more than eight bits for a pixel, as bytes; any other as it is."
+    "A grey picture with more than eight bits a pixel as bytes; others as they are."
     from PIL import Image
     if image.mode == 'F' or image.mode.startswith('I'):
         values = np.asarray(image).astype(float)
-        if image.mode == 'F' or values.min() < 0 or values.max() > 65535:
-            raise ValueError(f'its pixels run from {values.min():g} to {values.max():g}, which is no range of grey that is known here')
-        return Image.fromarray((values / 257).round().astype(np.uint8))          # 65535 / 257 = 255
+        low = values.min()
+        high = values.max()
+        if image.mode == 'F' or low < 0 or high > 65535:
+            raise ValueError(
+                f'its pixels run from {low:g} to {high:g}, which is no range of grey '
+                'that is known here')
+        return Image.fromarray((values / 257).round().astype(np.uint8))   # 255 * 257
     return image
 
 
+def _on_white(image):
+    "A picture without its transparency."
+    from PIL import Image
+    image = image.convert('RGBA')
+    return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+
+# %% ../../nbs/plumbing/folders.ipynb #f01de011
 def _open(path: Path, size: int) -> Tensor:
     "One file as (3, size, size) bytes: turned upright, on white, the middle square."
     from PIL import Image, ImageOps
+    bomb = Image.DecompressionBombWarning      # a small file that would fill the memory
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
-        warnings.simplefilter('error', Image.DecompressionBombWarning)        # a small file that would fill the memory
+        warnings.simplefilter('error', bomb)
         with Image.open(path, formats=_FORMATS) as file:
             image = _eight_bits(ImageOps.exif_transpose(file)).convert('RGBA')
-    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('RGB')
-    for warning in said:                                                      # Pillow does not say of which file
-        warnings.warn(f'image_folder: {path.name!r} was read, but look at it: {warning.message}')
+    for warning in said:                       # Pillow does not say of which file
+        warnings.warn(
+            f'image_folder: {path.name!r} was read, but look at it: {warning.message}')
+    image = _on_white(image).convert('RGB')
     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
@@ -91,60 +117,89 @@ def _reason(error: Exception) -> str:
 
 def _report(skipped: list[tuple[Path, Exception]], of: int) -> str:
     "The files that could not be read, the first five by name."
-    named = [f'{f.name!r} ({_reason(error)})' for f, error in skipped[:5]] + ([f'and {len(skipped) - 5} more'] if len(skipped) > 5 else [])
-    return f'image_folder: skipped {len(skipped)} of {of} files: {", ".join(named)}. Replace them by PNG or JPEG files, or take them out of the folder'
+    named = [f'{file.name!r} ({_reason(error)})' for file, error in skipped[:5]]
+    if len(skipped) > 5:
+        named.append(f'and {len(skipped) - 5} more')
+    return (
+        f'image_folder: skipped {len(skipped)} of {of} files: {", ".join(named)}. '
+        'Replace them by PNG or JPEG files, or take them out of the folder')
 
 # %% ../../nbs/plumbing/folders.ipynb #27aaa699
-def read_folder(path: str | Path, size: int, progress: bool) -> tuple[Tensor, Tensor, list[str]]:
-    "The pictures of a folder as bytes, the class of each, and the names of the classes."
+def read_folder(
+    path: str | Path, size: int, progress: bool
+) -> tuple[Tensor, Tensor, list[str]]:
+    "The pictures of a folder as bytes, the class of each, and the classes' names."
     from tqdm.auto import tqdm
     check_size(size)
-    root, images, classes, skipped = Path(path).expanduser(), [], [], []
+    root = Path(path).expanduser()
     if not root.is_dir():
-        raise FileNotFoundError(f'image_folder: there is no folder {str(root)!r}; give the path of a folder with pictures')
+        raise FileNotFoundError(
+            f'image_folder: there is no folder {str(root)!r}; give the path of a '
+            'folder with pictures')
     found, names = _find(root)
-    for file, label in tqdm(found, desc='reading pictures', disable=not progress or len(found) < 500):
+    images, classes, skipped = [], [], []
+    silent = not progress or len(found) < 500
+    for file, label in tqdm(found, desc='reading pictures', disable=silent):
         try:
             images.append(_open(file, size))
             classes.append(label)
-        except Exception as error:                                              # decoders raise anything when a file is broken
+        except Exception as error:         # decoders raise anything of a broken file
             skipped.append((file, error))
+    report = _report(skipped, len(found)) if skipped else ''
     if not images:
-        raise ValueError(f'image_folder: none of the {len(found)} files in {str(root)!r} is a picture; put PNG or JPEG files there or in subfolders'
-                         + (f'. {_report(skipped, len(found))}' if skipped else ''))
-    if skipped:
-        warnings.warn(_report(skipped, len(found)), stacklevel=3)
+        raise ValueError(
+            f'image_folder: none of the {len(found)} files in {str(root)!r} is a '
+            'picture; put PNG or JPEG files there or in subfolders'
+            + (f'. {report}' if report else ''))
+    if report:
+        warnings.warn(report, stacklevel=3)
     return torch.stack(images), torch.tensor(classes, dtype=torch.int16), names
 
 # %% ../../nbs/plumbing/folders.ipynb #3f4430ad
 def _from_pil(image) -> Tensor:
     "A Pillow image as bytes (1 or 3, H, W)."
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
     if image.mode[0] in 'IF':
-        raise ValueError(f'has mode {image.mode!r}, more than 8 bits for a pixel; convert it to bytes first')
-    grey, image = image.mode in ('1', 'L', 'LA'), ImageOps.exif_transpose(image).convert('RGBA')
-    image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image).convert('L' if grey else 'RGB')
-    return torch.from_numpy(np.array(image).reshape(*image.size[::-1], -1)).permute(2, 0, 1)
+        raise ValueError(
+            f'has mode {image.mode!r}, more than 8 bits for a pixel; convert it to '
+            'bytes first')
+    kind = 'L' if image.mode in ('1', 'L', 'LA') else 'RGB'
+    image = _on_white(ImageOps.exif_transpose(image)).convert(kind)
+    pixels = np.array(image).reshape(*image.size[::-1], -1)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _from_tensor(image: Tensor) -> Tensor:
     "The same tensor as (1 or 3, H, W), bytes or floats."
     image = image[None] if image.ndim == 2 else image
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f'has shape {tuple(image.shape)}, it should be (1 or 3, height, width); move the channels to the front, and take transparency away')
+        raise ValueError(
+            f'has shape {tuple(image.shape)}, it should be (1 or 3, height, width); '
+            'move the channels to the front, and take transparency away')
     if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise ValueError(f'has dtype {image.dtype}, it should be torch.uint8 (0..255) or floating point')
+        raise ValueError(
+            f'has dtype {image.dtype}, it should be torch.uint8 (0..255) or floating '
+            'point')
     return image.detach().cpu()
 
 # %% ../../nbs/plumbing/folders.ipynb #49118c56
-def _place(item) -> int | str | None:
-    "Where in an item of a dataset the picture is: the first of a pair, the only picture of a dictionary; None if the item is the picture."
+def _is_picture(value) -> bool:
     from PIL import Image
+    return isinstance(value, Image.Image) or getattr(value, 'ndim', 0) >= 2
+
+
+def _place(item) -> int | str | None:
+    """Where in an item of a dataset the picture is; None if the item is the picture.
+
+    The first of a pair, or the only picture of a dictionary.
+    """
     if not isinstance(item, Mapping):
         return 0 if isinstance(item, (tuple, list)) else None
-    names = [name for name, value in item.items() if isinstance(value, Image.Image) or getattr(value, 'ndim', 0) >= 2]
+    names = [name for name, value in item.items() if _is_picture(value)]
     if len(names) != 1:
-        raise ValueError(f'has {len(names)} pictures among {list(item)}, there should be one; hand over that column alone, such as data.select_columns("image")')
+        raise ValueError(
+            f'has {len(names)} pictures among {list(item)}, there should be one; hand '
+            'over that column alone, such as data.select_columns("image")')
     return names[0]
 
 
@@ -153,17 +208,26 @@ def _one_picture(item, place: int | str | None) -> Tensor:
     from PIL import Image
     image = item if place is None else item[place]
     if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        image = Image.fromarray(image)                                          # arrays have the channels last
+        image = Image.fromarray(image)                # arrays have the channels last
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, Tensor):
         return _from_tensor(image)
-    raise ValueError(f'is a {type(image).__name__}, it should be a Pillow image, a tensor (C, H, W), or an array of bytes (H, W, C)')
+    raise ValueError(
+        f'is a {type(image).__name__}, it should be a Pillow image, a tensor (C, H, '
+        'W), or an array of bytes (H, W, C)')
 
 # %% ../../nbs/plumbing/folders.ipynb #413877b4
+def _ends(images: list[Tensor]) -> tuple[float, float]:
+    "The smallest and the largest number."
+    low = min(x.min().item() for x in images)
+    high = max(x.max().item() for x in images)
+    return low, high
+
+
 def _range(images: list[Tensor]) -> tuple[float, float]:
-    "What floats run between, (0, 1) or (-1, 1), by the trace that bytes leave. Raises ValueError if it cannot be known."
-    low, high = min(x.min().item() for x in images), max(x.max().item() for x in images)
+    "What floats run between, (0, 1) or (-1, 1), by the trace that bytes leave."
+    low, high = _ends(images)
     steps = [255 * x.float() for x in images]
     whole = all(((x - x.round()).abs() < .02).all() for x in steps)
     odd = whole and all((x.round() % 2 == 1).all() for x in steps)
@@ -171,74 +235,133 @@ def _range(images: list[Tensor]) -> tuple[float, float]:
         return 0., 1.
     if odd and -1 <= low < 0 and high <= 1:
         return -1., 1.
-    raise ValueError(f'pictures: data has floats from {low:.3g} to {high:.3g} that are neither all bytes / 255 nor all bytes / 127.5 - 1, so what they run between '
-                     'cannot be known; say floats=(0, 1), as torchvision has them, or floats=(-1, 1), as we do, or undo the normalisation')
+    raise ValueError(
+        f'pictures: data has floats from {low:.3g} to {high:.3g} that are neither all '
+        'bytes / 255 nor all bytes / 127.5 - 1, so what they run between cannot be '
+        'known; say floats=(0, 1), as torchvision has them, or floats=(-1, 1), as we '
+        'do, or undo the normalisation')
 
-
+# %% ../../nbs/plumbing/folders.ipynb #f01de012
 def _to_bytes(images: list[Tensor], floats: tuple[float, float] | None) -> list[Tensor]:
     "All as bytes."
     there = [x for x in images if x.is_floating_point()]
     if not there:
         return images
     low, high = floats or _range(there)
-    if not all(low - 1e-3 <= x.min() and x.max() <= high + 1e-3 for x in there):
-        raise ValueError(f'pictures: data has floats from {min(x.min() for x in there):.3g} to {max(x.max() for x in there):.3g}, they should lie in floats = {(low, high)}')
-    return [((x.float() - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8) if x.is_floating_point() else x for x in images]
+    inside = [low - 1e-3 <= x.min() and x.max() <= high + 1e-3 for x in there]
+    if not all(inside):
+        least, most = _ends(there)
+        raise ValueError(
+            f'pictures: data has floats from {least:.3g} to {most:.3g}, they should '
+            f'lie in floats = {(low, high)}')
+    found = []
+    for x in images:
+        if x.is_floating_point():
+            x = ((x.float() - low) * (255 / (high - low))).round().clamp(0, 255)
+        found.append(x.to(torch.uint8))
+    return found
 
 # %% ../../nbs/plumbing/folders.ipynb #4496c787
 def _fit(image: Tensor, size: int | None, channels: int) -> Tensor:
     "Bytes (C, H, W) as (channels, size, size): the middle square, scaled."
     from PIL import Image, ImageOps
     if image.shape[0] > channels:
-        raise ValueError('pictures: channels is 1, but data has colours, which would be lost; make it grey first, or take channels=3')
+        raise ValueError(
+            'pictures: channels is 1, but data has colours, which would be lost; make '
+            'it grey first, or take channels=3')
     if size is not None and image.shape[1:] != (size, size):
         pixels = image.permute(1, 2, 0).numpy()
-        image = _from_pil(ImageOps.fit(Image.fromarray(pixels[..., 0] if len(image) == 1 else pixels), (size, size), Image.Resampling.BILINEAR))
+        if len(image) == 1:
+            pixels = pixels[..., 0]
+        fitted = ImageOps.fit(
+            Image.fromarray(pixels), (size, size), Image.Resampling.BILINEAR)
+        image = _from_pil(fitted)
     return image.expand(channels, -1, -1)
 
 
-def _refuse_data(data, size: int | None):
-    "Raise ValueError for what is no dataset with a length, or no size."
+def _stack(images: list[Tensor], size: int | None, channels: int) -> Tensor:
+    "All of them in one tensor, if they have one size."
+    shapes = sorted({tuple(x.shape[1:]) for x in images})
+    if size is None and len(shapes) > 1:
+        small, large = (f'{h}x{w}' for h, w in (shapes[0], shapes[-1]))
+        raise ValueError(
+            f'pictures: data has pictures of {len(shapes)} sizes, such as {small} and '
+            f'{large}; say to which they should be scaled, such as size=32')
+    return torch.stack([_fit(x, size, channels) for x in images])
+
+# %% ../../nbs/plumbing/folders.ipynb #f01de013
+def _check_data(data, size: int | None):
+    "That this is a dataset with a length, and the size is one."
     if size is not None:
         check_size(size)
     if isinstance(data, Mapping):
-        raise ValueError(f'pictures: data is a dictionary of {list(data)}; give one of them, such as data[{next(iter(data), "train")!r}]')
+        first = next(iter(data), 'train')
+        raise ValueError(
+            f'pictures: data is a dictionary of {list(data)}; give one of them, such '
+            f'as data[{first!r}]')
     if isinstance(data, (str, Path)):
-        raise ValueError(f'pictures: data is {str(data)!r}; of a folder, give image_folder({str(data)!r})')
-    if not hasattr(data, '__len__') or not hasattr(data, '__getitem__') or len(data) == 0:
-        raise ValueError(f'pictures: data is a {type(data).__name__} with no length, or empty; it should have len() and items data[0], data[1], ...; '
-                         'of a stream, take as many as you want: list(itertools.islice(data, 10_000))')
+        raise ValueError(
+            f'pictures: data is {str(data)!r}; of a folder, give '
+            f'image_folder({str(data)!r})')
+    listed = hasattr(data, '__len__') and hasattr(data, '__getitem__')
+    if not listed or len(data) == 0:
+        raise ValueError(
+            f'pictures: data is a {type(data).__name__} with no length, or empty; it '
+            'should have len() and items data[0], data[1], ...; of a stream, take as '
+            'many as you want: list(itertools.islice(data, 10_000))')
+
+
+def _is_ready(images, size: int | None, channels: int | None) -> bool:
+    "Whether these are the bytes that were asked for."
+    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+        return False
+    right = channels in (None, images.shape[1])
+    return images.dtype == torch.uint8 and size is None and right
 
 # %% ../../nbs/plumbing/folders.ipynb #5ee18c23
-def pictures(data, size: int | None = None, channels: int | None = None, floats: tuple[float, float] | None = None, progress: bool = True) -> Tensor:
-    """The pictures of any dataset as bytes, as `train` uses them. Returns uint8, (n, channels, H, W).
+def pictures(
+    data,
+    size: int | None = None,
+    channels: int | None = None,
+    floats: tuple[float, float] | None = None,
+    progress: bool = True,
+) -> Tensor:
+    """The pictures of any dataset as bytes, (n, channels, H, W), as `train` uses them.
 
-    data: `Pictures`, a tensor (n, C, H, W), a dataset or a list.   size: scale and cut to squares of this many pixels; None: as they are.   channels: 1 or 3; None: as they come.
-    floats: the range of floats, such as (0, 1) or (-1, 1); None: see below.   progress: show a bar while reading.
-    An item is a Pillow image, a tensor (C, H, W) or (H, W) of bytes or floats, an array of bytes (H, W, C), a tuple with one of these in front, or a dictionary with one among its values:
-    so a dataset of torchvision, of Hugging Face's `datasets`, or a list. Each item is read once, so random transforms of a dataset are frozen. Without `floats`, floats are read only if they are
-    bytes / 255 or bytes / 127.5 - 1. Raises ValueError for sizes that differ, floats that could be either, and what is no picture: which, what it was and what to do."""
+    An item is a Pillow image, a tensor (C, H, W) or (H, W) of bytes or floats, an array
+    of bytes (H, W, C), a tuple with one of these in front, or a dictionary with one
+    among its values: so a dataset of torchvision, of Hugging Face's `datasets`, or a
+    list. Each item is read once, so random transforms of a dataset are frozen.
+
+    Args:
+        data: `Pictures`, a tensor (n, C, H, W), a dataset or a list.
+        size: scale and cut to squares of so many pixels; None: as they are.
+        channels: 1 or 3; None: as they come.
+        floats: the range of floats, such as (0, 1) or (-1, 1); None: found out, which
+            is possible only for bytes / 255 and bytes / 127.5 - 1.
+        progress: show a bar while reading.
+
+    Raises:
+        ValueError: for sizes that differ, floats that could be either, and what is no
+            picture: which, what it was and what to do.
+    """
     from tqdm.auto import tqdm
     if channels not in (None, 1, 3):
-        raise ValueError(f'pictures: channels is {channels!r}, it should be 1, 3 or None')
+        raise ValueError(
+            f'pictures: channels is {channels!r}, it should be 1, 3 or None')
     images = getattr(data, 'images', data)
-    if isinstance(images, Tensor) and images.ndim == 4 and images.dtype == torch.uint8 and size is None and channels in (None, images.shape[1]) and len(images):
+    if _is_ready(images, size, channels):
         return images
-    _refuse_data(images, size)
-    found, place = [], None
-    for i in tqdm(range(len(images)), desc='reading pictures', disable=not progress or len(images) < 500):
+    _check_data(images, size)
+    found = []
+    place = None
+    silent = not progress or len(images) < 500
+    for i in tqdm(range(len(images)), desc='reading pictures', disable=silent):
         try:
             item = images[i]
             place = place if i else _place(item)
             found.append(_one_picture(item, place))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f'pictures: item {i} of data {error}') from error
-    return _stack(_to_bytes(found, floats), size, channels or max(len(x) for x in found))
-
-# %% ../../nbs/plumbing/folders.ipynb #5d49b887
-def _stack(images: list[Tensor], size: int | None, channels: int) -> Tensor:
-    "All of them in one tensor, if they have one size."
-    shapes = sorted({tuple(x.shape[1:]) for x in images})
-    if size is None and len(shapes) > 1:
-        raise ValueError(f'pictures: data has pictures of {len(shapes)} sizes, such as {shapes[0][0]}x{shapes[0][1]} and {shapes[-1][0]}x{shapes[-1][1]}; say to which they should be scaled, such as size=32')
-    return torch.stack([_fit(x, size, channels) for x in images])
+    most = channels or max(len(x) for x in found)
+    return _stack(_to_bytes(found, floats), size, most)

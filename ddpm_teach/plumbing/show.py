@@ -7,8 +7,9 @@ __all__ = ['COLORS', 'LINES', 'to_float', 'to_uint8', 'to_pil', 'image_grid', 's
            'show_figure', 'plot_curves', 'show_images', 'show_chain', 'animate']
 
 # %% ../../nbs/plumbing/show.ipynb #d7fac782
-import io, math, numbers, operator
-from collections.abc import Callable, Iterable, Sequence
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,109 +17,53 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ddpm_teach.plumbing.checks import (
+    check_above_zero, check_alt, check_images, check_kind, check_range, check_whole,
+    is_float)
 from .files import write_whole
 
-# %% ../../nbs/plumbing/show.ipynb #5b2e77d1
-def _check_whole(name: str, value, least: int = 1, most: int | None = None) -> int:
-    "The value as an int, if it is a whole number from `least` to `most`."
-    wanted = f'it should be a whole number, {least} or more' if most is None else f'it should be a whole number from {least} to {most}'
-    try:
-        number = operator.index(value)                                   # ints of Python, NumPy and PyTorch; no float, not even 2.0
-    except TypeError:
-        raise TypeError(f'{name} is {value!r:.80}, {wanted}') from None
-    if number < least or (most is not None and number > most):
-        raise ValueError(f'{name} is {number}, {wanted}')
-    return number
-
-
-def _check_above_zero(name: str, value):
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f'{name} is {value!r:.80}, it should be a number above 0')
-    if not 0 < value < math.inf:
-        raise ValueError(f'{name} is {value}, it should be a finite number above 0')
-
-# %% ../../nbs/plumbing/show.ipynb #c7a915e0
-def _check_kind(name: str, x: Tensor, right: Callable[[torch.dtype], bool], wanted: str):
-    "That `x` is a tensor of the right kind of numbers, and not on the device `meta`, which holds none."
-    if not isinstance(x, Tensor) or not right(x.dtype):
-        kind = f'has dtype {x.dtype}' if isinstance(x, Tensor) else f'is a {type(x).__name__}'
-        raise TypeError(f'{name} {kind}, it should be a tensor of {wanted}')
-    if x.is_meta:
-        raise ValueError(f'{name} is on the device meta, which holds no numbers; it should be on the CPU or on an accelerator')
-
-
-def _check_numbers(name: str, x: Tensor):
-    "That `x` holds floating-point numbers, and not none."
-    _check_kind(name, x, lambda dtype: dtype.is_floating_point, 'floating-point numbers; `to_float` makes them from bytes')
-    if x.ndim == 0 or x.numel() == 0:
-        raise ValueError(f'{name} has shape {tuple(x.shape)}, it should hold one picture or more')
-
-
-def _check_alike(**tensors: Tensor):
-    "That these hold floating-point numbers, all in one shape and on one device."
-    for name, x in tensors.items():
-        _check_numbers(name, x)
-    places = [f'{tuple(x.shape)} on {x.device}' for x in tensors.values()]
-    if len(set(places)) > 1:
-        raise ValueError(f'{" and ".join(tensors)} have the shapes {" and ".join(places)}, they should be the same')
-
-
-def _check_finite(name: str, x: Tensor):
-    if not (good := x.isfinite()).all():
-        raise ValueError(f'{name} has {(~good).sum()} of {x.numel()} values that are nan or infinite, they should all be finite')
-
-# %% ../../nbs/plumbing/show.ipynb #92ad5f17
-def _check_range(name: str, x: Tensor, most: float = math.inf):
-    "That these can be numbers in [-1, 1], with what noise adds to them, but none above `most` or below -`most`."
-    _check_finite(name, x)
-    if x.numel() and x.min() >= 0 and x.max() > 1 and (x == x.round()).all():
-        raise ValueError(f'{name} has whole values from {x.min():g} to {x.max():g}, which look like bytes; they should be in [-1, 1]: take `to_float(x.to(torch.uint8))`')
-    if x.numel() and x.abs().max() > most:
-        raise ValueError(f'{name} has values from {x.min():.3g} to {x.max():.3g}, they should be in [-1, 1]; `x.clamp(-1, 1)` cuts off what noise added')
-
-
-def _check_images(name: str, images: Tensor, dims: int = 4, most: float = math.inf):
-    "That these can be pictures (B, C, H, W), or with `dims=3` one picture: bytes, or numbers in [-1, 1] with some noise."
-    _check_kind(name, images, lambda dtype: dtype.is_floating_point or dtype == torch.uint8, 'floating-point numbers in [-1, 1], or torch.uint8 (0..255)')
-    if images.ndim != dims or images.numel() == 0 or images.shape[-3] not in (1, 3):
-        raise ValueError(f'{name} has shape {tuple(images.shape)}, it should be {"(1 or more, " if dims == 4 else "("}1 or 3, height, width)')
-    if images.is_floating_point():
-        _check_range(name, images, most)
-
 # %% ../../nbs/plumbing/show.ipynb #ae368895
-def to_float(images: Tensor) -> Tensor:
-    """Bytes to numbers in [-1, 1].
+def _is_bytes(dtype: torch.dtype) -> bool:
+    return dtype == torch.uint8
 
-    images: uint8, 0..255, any shape.
-    Returns float32, [-1, 1], the same shape and device.
-    Raises TypeError for what is not a tensor of bytes."""
-    _check_kind('to_float: images', images, lambda dtype: dtype == torch.uint8, 'dtype torch.uint8 (0..255)')
+
+def to_float(images: Tensor) -> Tensor:
+    """Bytes to numbers in [-1, 1], float32.
+
+    Args:
+        images: 0..255, any shape.
+    """
+    check_kind('to_float: images', images, _is_bytes, 'dtype torch.uint8 (0..255)')
     return images.float() / 127.5 - 1
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Numbers in [-1, 1] to bytes, rounded to the nearest.
+    """Numbers in [-1, 1] to bytes on the CPU, rounded to the nearest.
 
-    images: floating point, any shape. What lies outside [-1, 1] is clipped: noisy pictures have such values. Pictures in [0, 1] cannot be told from bright ones in [-1, 1] and are taken as they are.
-    Returns uint8 on the CPU, 0..255, the same shape.
-    Raises TypeError for what is not floating point; ValueError for nan, infinity, and whole numbers 0..255."""
-    _check_kind('to_uint8: images', images, lambda dtype: dtype.is_floating_point, 'floating-point numbers in [-1, 1]')
-    _check_range('to_uint8: images', images)
-    return ((images.detach().cpu().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    Args:
+        images: any shape. What lies outside [-1, 1] is clipped: noisy pictures have
+            such values. Pictures in [0, 1] cannot be told from bright ones in [-1, 1]
+            and are taken as they are.
+    """
+    wanted = 'floating-point numbers in [-1, 1]'
+    check_kind('to_uint8: images', images, is_float, wanted)
+    check_range('to_uint8: images', images)
+    x = images.detach().cpu().float()
+    return ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 # %% ../../nbs/plumbing/show.ipynb #48863552
 def _bytes(name: str, images: Tensor, dims: int = 4) -> Tensor:
     "Pictures as bytes on the CPU."
-    _check_images(name, images, dims)
+    check_images(name, images, dims)
     return images.cpu() if images.dtype == torch.uint8 else to_uint8(images)
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """One picture as a Pillow image.
+    """One picture as a Pillow image, RGB.
 
-    image: (1 or 3, H, W): numbers in [-1, 1], or bytes; what is outside [-1, 1] is clipped.
-    Returns an RGB image, W x H pixels.
-    Raises TypeError or ValueError for what cannot be a picture: see `to_uint8`."""
+    Args:
+        image: (1 or 3, H, W), numbers in [-1, 1] or bytes; what is outside is clipped.
+    """
     pixels = _bytes('to_pil: image', image, 3).expand(3, -1, -1).permute(1, 2, 0)
     return Image.fromarray(pixels.contiguous().numpy())
 
@@ -126,17 +71,25 @@ def to_pil(image: Tensor) -> Image.Image:
 def image_grid(images: Tensor, cols: int | None = None, gap: int = 2) -> Tensor:
     """A batch laid out in rows, the first picture at the top left.
 
-    images: (B, 1 or 3, H, W), B >= 1: numbers in [-1, 1], or bytes.
-    cols: pictures in a row, 1 or more; by default about a square.   gap: white pixels between pictures, 0 or more.
-    Returns uint8, (3, height, width).
-    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), or a number out of its range."""
+    Args:
+        images: (B, 1 or 3, H, W), numbers in [-1, 1] or bytes.
+        cols: pictures in a row; by default about a square.
+        gap: white pixels between pictures.
+
+    Returns:
+        Bytes, (3, height, width).
+    """
     pixels = _bytes('image_grid: images', images)
-    n, c, h, w = pixels.shape
-    cols = math.ceil(math.sqrt(n)) if cols is None else _check_whole('cols', cols)
-    gap, rows = _check_whole('gap', gap, 0), math.ceil(n / cols)
-    out = torch.full((3, rows * (h + gap) - gap, cols * (w + gap) - gap), 255, dtype=torch.uint8)
+    n, _, h, w = pixels.shape
+    cols = math.ceil(math.sqrt(n)) if cols is None else check_whole('cols', cols)
+    rows = math.ceil(n / cols)
+    gap = check_whole('gap', gap, 0)
+    height = rows * (h + gap) - gap
+    width = cols * (w + gap) - gap
+    out = torch.full((3, height, width), 255, dtype=torch.uint8)
     for i, picture in enumerate(pixels):
-        top, left = i // cols * (h + gap), i % cols * (w + gap)
+        top = i // cols * (h + gap)
+        left = i % cols * (w + gap)
         out[:, top:top + h, left:left + w] = picture
     return out
 
@@ -145,183 +98,301 @@ def _target(path: str | Path, *endings: str) -> Path:
     "The path, if a file of this kind can be written there."
     path = Path(path)
     if path.suffix.lower() not in endings:
-        raise ValueError(f'path is {str(path)!r}, it should end in {" or ".join(endings)}')
+        wanted = ' or '.join(endings)
+        raise ValueError(f'path is {str(path)!r}, it should end in {wanted}')
     if not path.parent.is_dir():
-        raise FileNotFoundError(f'path is {str(path)!r}, but there is no such folder; it should exist: make it first')
+        raise FileNotFoundError(f'path is {str(path)!r}, but there is no such folder; '
+                                'it should exist: make it first')
     return path
 
 
-def save_grid(images: Tensor, path: str | Path, cols: int | None = None, zoom: int = 4) -> Path:
-    """Write a batch as one file that keeps every pixel as it is, whole or not at all.
+def save_grid(
+    images: Tensor, path: str | Path, cols: int | None = None, zoom: int = 4
+) -> Path:
+    """Write a batch as one file that keeps every pixel, whole or not at all.
 
-    images: (B, 1 or 3, H, W), B >= 1: numbers in [-1, 1], or bytes.   cols: pictures in a row, as in `image_grid`.
-    path: a file name ending in .png, or in .webp for a smaller file.   zoom: each pixel becomes zoom x zoom, 1 or more.
-    Returns the path.
-    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), another ending, or a number out of its range; FileNotFoundError without a folder."""
-    path, zoom = _target(path, '.png', '.webp'), _check_whole('zoom', zoom)
+    Args:
+        images: (B, 1 or 3, H, W), numbers in [-1, 1] or bytes.
+        path: ending in .png, or in .webp for a smaller file.
+        cols: pictures in a row, as in `image_grid`.
+        zoom: each pixel becomes zoom x zoom.
+
+    Raises:
+        ValueError: for another ending.
+        FileNotFoundError: without a folder.
+    """
+    path = _target(path, '.png', '.webp')
+    zoom = check_whole('zoom', zoom)
     grid = to_pil(image_grid(images, cols))
-    grid = grid.resize((grid.width * zoom, grid.height * zoom), Image.Resampling.NEAREST)
+    size = (grid.width * zoom, grid.height * zoom)
+    grid = grid.resize(size, Image.Resampling.NEAREST)
     data = io.BytesIO()
-    kind = dict(format='WEBP', lossless=True, method=6) if path.suffix.lower() == '.webp' else dict(format='PNG')
-    grid.save(data, **kind)
+    if path.suffix.lower() == '.webp':
+        grid.save(data, format='WEBP', lossless=True, method=6)
+    else:
+        grid.save(data, format='PNG')
     return write_whole(path, data.getvalue())
 
 # %% ../../nbs/plumbing/show.ipynb #d14f2679
-def load_grid(path: str | Path, n: int, cols: int, size: int = 32) -> Tensor:
-    """The pictures that `save_grid(images, path, cols, zoom=1)` wrote.
+def _read_pixels(file: Image.Image, path: str | Path) -> Tensor:
+    "The pixels of an open file, (3, H, W)."
+    try:
+        pixels = bytearray(file.convert('RGB').tobytes())
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f'load_grid: {str(path)!r} cannot be read to its end '
+                         f'({error}); write it again') from None
+    grid = torch.frombuffer(pixels, dtype=torch.uint8)
+    return grid.reshape(file.height, file.width, 3).permute(2, 0, 1)
 
-    path: the file.   n: how many pictures are in it.   cols: how many in a row.   size: height and width of each, in pixels. All three 1 or more.
-    Returns uint8, (n, 3, size, size).
-    Raises ValueError if the file has not the size that these give; FileNotFoundError without a file."""
-    n, cols, step = _check_whole('n', n), _check_whole('cols', cols), _check_whole('size', size) + 2     # `image_grid` leaves two pixels between pictures
+
+def load_grid(path: str | Path, n: int, cols: int, size: int = 32) -> Tensor:
+    """The pictures that `save_grid(images, path, cols, zoom=1)` wrote, as bytes.
+
+    Args:
+        n: how many pictures are in the file.
+        cols: how many in a row.
+        size: height and width of each, in pixels.
+
+    Raises:
+        ValueError: if the file has not the size that these give.
+    """
+    n = check_whole('n', n)
+    cols = check_whole('cols', cols)
+    step = check_whole('size', size) + 2            # `image_grid` leaves two pixels
+    wanted = (cols * step - 2, math.ceil(n / cols) * step - 2)
     with Image.open(path, formats=('PNG', 'WEBP')) as file:
-        if file.size != (cols * step - 2, -(-n // cols) * step - 2):                 # looked at before any pixel is read
-            raise ValueError(f'load_grid: {str(path)!r} is {file.width} x {file.height} pixels, which is not n = {n} pictures of {size} x {size} in rows of {cols}, as it should be')
-        try: grid = torch.frombuffer(bytearray(file.convert('RGB').tobytes()), dtype=torch.uint8)
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f'load_grid: {str(path)!r} cannot be read to its end ({error}); write it again') from None
-        grid = grid.reshape(file.height, file.width, 3).permute(2, 0, 1)
-    return torch.stack([grid[:, i // cols * step:i // cols * step + size, i % cols * step:i % cols * step + size] for i in range(n)])
+        if file.size != wanted:                     # before any pixel is read
+            raise ValueError(
+                f'load_grid: {str(path)!r} is {file.width} x {file.height} pixels, '
+                f'which is not n = {n} pictures of {size} x {size} in rows of {cols}, '
+                'as it should be')
+        grid = _read_pixels(file, path)
+    corners = [(i // cols * step, i % cols * step) for i in range(n)]
+    return torch.stack([grid[:, y:y + size, x:x + size] for y, x in corners])
 
 # %% ../../nbs/plumbing/show.ipynb #cf26f8b9
-COLORS = ['#1b3a6b', '#d1495b', '#2a9d8f', '#edae49', '#7f7f7f']  # navy, red, teal, amber: dark to light; grey is for backgrounds
+# navy, red, teal, amber: dark to light; grey is for backgrounds
+COLORS = ['#1b3a6b', '#d1495b', '#2a9d8f', '#edae49', '#7f7f7f']
 LINES = ['-', '--', '-.', ':', (0, (5, 1))]
+_STYLE = {
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.titlesize': 9,
+    'axes.grid': True,
+    'grid.alpha': .25,
+    'font.size': 9,
+    'lines.linewidth': 1.8,
+    'legend.frameon': False,
+    'image.interpolation': 'nearest',
+    'image.cmap': 'gray',
+}
 
 
 @contextmanager
-def house_style():
+def house_style() -> Iterator[None]:
+    """Inside, matplotlib draws in the style of the course."""
     import matplotlib as mpl
     cycle = mpl.cycler(color=COLORS, linestyle=LINES)
-    with mpl.rc_context({'axes.prop_cycle': cycle, 'axes.spines.top': False, 'axes.spines.right': False, 'font.size': 9,
-                         'axes.titlesize': 9, 'axes.grid': True, 'grid.alpha': .25, 'lines.linewidth': 1.8,
-                         'legend.frameon': False, 'image.interpolation': 'nearest', 'image.cmap': 'gray'}):
+    with mpl.rc_context(_STYLE | {'axes.prop_cycle': cycle}):
         yield
 
 # %% ../../nbs/plumbing/show.ipynb #ca52bf52
 def figure(cols: int = 1, rows: int = 1, width: float = 4., height: float = 2.7):
     """A figure in the style of the course, and its axes.
 
-    cols, rows: axes side by side and below each other, 1 or more.   width, height: of each of the axes, in inches.
-    Returns (the figure, a list of its axes, row by row).
-    Raises TypeError or ValueError for a number out of its range."""
+    Args:
+        cols: axes side by side.
+        rows: axes below each other.
+        width: of each of the axes, in inches.
+        height: of each of the axes, in inches.
+
+    Returns:
+        The figure, and a list of its axes, row by row.
+    """
     from matplotlib.figure import Figure
-    for name, value in dict(width=width, height=height).items():
-        _check_above_zero(name, value)
-    cols, rows = _check_whole('cols', cols), _check_whole('rows', rows)
+    check_above_zero('width', width)
+    check_above_zero('height', height)
+    cols = check_whole('cols', cols)
+    rows = check_whole('rows', rows)
     with house_style():
-        fig = Figure(figsize=(cols * width, rows * height), dpi=100, layout='constrained')
+        size = (cols * width, rows * height)
+        fig = Figure(figsize=size, dpi=100, layout='constrained')
         return fig, list(fig.subplots(rows, cols, squeeze=False).flat)
 
 
 def show_figure(fig, alt: str):
     """Show a figure in the notebook.
 
-    fig: a figure of matplotlib.   alt: what it shows, in words: a screen reader speaks them.
-    Raises ValueError if `alt` says nothing."""
+    Args:
+        fig: a figure of matplotlib.
+        alt: what it shows, in words: a screen reader speaks them.
+    """
     from IPython.display import Image as Picture, display
-    _check_alt(alt)
-    drawn, png = io.BytesIO(), io.BytesIO()
-    for ax in fig.axes: ax.title.set_fontsize(9)
+    check_alt(alt)
+    for ax in fig.axes:
+        ax.title.set_fontsize(9)
+    drawn = io.BytesIO()
     with house_style():
         fig.savefig(drawn, format='png')
-    Image.open(drawn).convert('RGB').save(png, 'PNG')                # nothing is transparent: without that channel a tenth smaller
+    png = io.BytesIO()                  # without transparency: a tenth smaller
+    Image.open(drawn).convert('RGB').save(png, 'PNG')
     display(Picture(data=png.getvalue(), alt=alt))
 
-# %% ../../nbs/plumbing/show.ipynb #6d8f02b7
-def _check_alt(alt: str):
-    if not isinstance(alt, str) or not alt.strip():
-        raise ValueError(f'alt is {alt!r}, it should say in words what the figure shows')
-
 # %% ../../nbs/plumbing/show.ipynb #76ff0c06
-def plot_curves(curves: dict[str, Sequence], alt: str, xlabel: str = '', ylabel: str = '', title: str = '', ax=None, **limits):
+def _plot(ax, name: str, curve):
+    "Draw one curve into axes."
+    x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
+    if len(x) != len(y):
+        raise ValueError(f'curves: {name!r} has {len(x)} places and {len(y)} heights, '
+                         'it should have as many of both')
+    ax.plot(x, y, label=name)
+
+
+def plot_curves(
+    curves: dict[str, Sequence], alt: str, xlabel: str = '', ylabel: str = '',
+    title: str = '', ax=None, **limits
+):
     """Named curves in one plot.
 
-    curves: name: heights, or name: (places, heights); one curve or more.   alt: the plot in words; not used with `ax`.
-    xlabel, ylabel, title: texts.   ax: axes to draw into; then nothing is shown yet.   limits: whatever `Axes.set` takes: ylim, yscale, ...
-    Raises ValueError without curves, for places and heights of two lengths, or if `alt` says nothing."""
+    Args:
+        curves: name: heights, or name: (places, heights); one curve or more.
+        alt: the plot in words; not used with `ax`.
+        ax: axes to draw into; then nothing is shown yet.
+        limits: whatever `Axes.set` takes: ylim, yscale, ...
+
+    Raises:
+        ValueError: without curves, or for places and heights of two lengths.
+    """
     if not curves:
-        raise ValueError(f'curves is {curves!r}, it should have one curve or more: name: heights')
+        raise ValueError(f'curves is {curves!r}, it should have one curve or more: '
+                         'name: heights')
+    fig = None
     if ax is None:
-        _check_alt(alt)
+        check_alt(alt)
+        fig, (ax,) = figure(width=6, height=3)
     with house_style():
-        fig, (own, *_) = (None, [ax]) if ax is not None else figure(width=6, height=3)
         for name, curve in curves.items():
-            x, y = curve if isinstance(curve, tuple) else (range(len(curve)), curve)
-            if len(x) != len(y):
-                raise ValueError(f'curves: {name!r} has {len(x)} places and {len(y)} heights, it should have as many of both')
-            own.plot(x, y, label=name)
-        own.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
+            _plot(ax, name, curve)
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
         if len(curves) > 1:
-            own.legend()
+            ax.legend()
     if fig is not None:
         show_figure(fig, alt)
 
 # %% ../../nbs/plumbing/show.ipynb #8b795529
-def show_images(images: Tensor | Sequence[Tensor], alt: str, titles: Sequence[str] | None = None, cols: int | None = None, scale: float = .9):
+def _same_shape(images: list[Tensor]):
+    "Raise ValueError unless these are pictures of one shape."
+    shapes = [tuple(image.shape) for image in images]
+    if len(set(shapes)) != 1:
+        raise ValueError(f'show_images: images has the shapes {shapes!r:.100}, '
+                         'it should hold one picture or more, of one shape')
+
+
+def show_images(
+    images: Tensor | Sequence[Tensor], alt: str, titles: Sequence[str] | None = None,
+    cols: int | None = None, scale: float = .9
+):
     """Pictures in rows.
 
-    images: (B, 1 or 3, H, W), or a list of (1 or 3, H, W): numbers in [-1, 1], or bytes; all of one shape.   alt: the pictures in words.
-    titles: one over each picture.   cols: pictures in a row; by default all, 16 at most.   scale: the side of each picture in inches.
-    Raises TypeError or ValueError for what cannot be pictures (see `to_uint8`), titles of another number, or if `alt` says nothing."""
-    _check_alt(alt)
+    Args:
+        images: (B, 1 or 3, H, W), or a list of (1 or 3, H, W): numbers in [-1, 1] or
+            bytes, all of one shape.
+        alt: the pictures in words.
+        titles: one over each picture.
+        cols: pictures in a row; by default all, 16 at most.
+        scale: the side of each picture in inches.
+    """
+    check_alt(alt)
+    name = 'show_images: images'
     if isinstance(images, Tensor):
-        _check_images('show_images: images', images)
-    images = [_bytes('show_images: images', image, 3) for image in images]
-    if len({image.shape for image in images}) != 1:
-        raise ValueError(f'show_images: images has the shapes {[tuple(image.shape) for image in images]!r:.100}, it should hold one picture or more, of one shape')
-    if titles is not None and len(titles) != len(images):
-        raise ValueError(f'show_images: titles has length {len(titles)}, it should be {len(images)}, one for each picture')
-    cols = min(len(images), 16) if cols is None else _check_whole('cols', cols)
-    rows, grid = math.ceil(len(images) / cols), images if titles is not None else [image_grid(torch.stack(images), cols)]
-    fig, axes = figure(cols, rows, scale, scale + .2) if titles is not None else figure(1, 1, cols * scale, rows * scale)
+        check_images(name, images)
+    images = [_bytes(name, image, 3) for image in images]
+    _same_shape(images)
+    n = len(images)
+    if titles is not None and len(titles) != n:
+        raise ValueError(f'show_images: titles has length {len(titles)}, '
+                         f'it should be {n}, one for each picture')
+    cols = min(n, 16) if cols is None else check_whole('cols', cols)
+    rows = math.ceil(n / cols)
+    if titles is None:
+        images = [image_grid(torch.stack(images), cols)]
+        fig, axes = figure(1, 1, cols * scale, rows * scale)
+    else:
+        fig, axes = figure(cols, rows, scale, scale + .2)
+    _place(images, titles or [''], axes)
+    show_figure(fig, alt)
+
+# %% ../../nbs/plumbing/show.ipynb #5a0e0001
+def _place(images: list[Tensor], titles: Sequence[str], axes: list):
+    "One picture in each of the axes, as long as there are pictures."
     for ax in axes:
         ax.axis('off')
-    for ax, image, title in zip(axes, grid, titles or ['']):
+    for ax, image, title in zip(axes, images, titles):
         ax.imshow(to_pil(image), interpolation='nearest')
         ax.set_title(title)
-    show_figure(fig, alt)
 
 # %% ../../nbs/plumbing/show.ipynb #5ab3e20d
 def _spread(chain: Iterable, name: str, most: int) -> list:
-    "At most this many steps of a chain, evenly spread, the first and the last among them."
+    "At most so many steps of a chain, evenly spread, the first and the last included."
     chain = list(chain)
     if not chain:
-        raise ValueError('chain is empty, it should have one step or more; a generator can be used only once')
-    return [chain[k] for k in torch.linspace(0, len(chain) - 1, min(_check_whole(name, most), len(chain))).round().long().tolist()]
+        raise ValueError('chain is empty, it should have one step or more; '
+                         'a generator can be used only once')
+    count = min(check_whole(name, most), len(chain))
+    places = torch.linspace(0, len(chain) - 1, count).round().long()
+    return [chain[k] for k in places.tolist()]
 
 
 def show_chain(chain: Iterable, alt: str, image: int = 0, columns: int = 10):
     """One picture on its way from noise: above x_t, below the x0_hat of the same step.
 
-    chain: steps with `t`, `x` (B, 1 or 3, H, W) and `x0_hat` (the same shape, or None), such as a sampler yields.   alt: the pictures in words.
-    image: which picture of the batch, from 0.   columns: at most this many steps, evenly spread, the first and the last among them.
-    Raises TypeError or ValueError for an empty chain, what cannot be pictures (see `to_uint8`), or a number out of its range."""
-    _check_alt(alt)
+    Args:
+        chain: steps with `t`, `x` (B, 1 or 3, H, W) and `x0_hat` (the same shape, or
+            None), such as a sampler yields.
+        alt: the pictures in words.
+        image: which picture of the batch, from 0.
+        columns: at most so many steps, evenly spread, the first and the last included.
+    """
+    check_alt(alt)
     steps = _spread(chain, 'columns', columns)
-    _check_whole('image', image, 0, len(steps[0].x) - 1)
+    check_whole('image', image, 0, len(steps[0].x) - 1)
     fig, axes = figure(len(steps), 2, .95, 1.1)
-    for column, step in enumerate(steps):
-        for row, picture in enumerate([step.x, step.x0_hat]):
-            ax = axes[row * len(steps) + column]
-            ax.axis('off')
-            if picture is not None:
-                ax.imshow(to_pil(picture[image]), interpolation='nearest')
-                ax.set_title(f't = {step.t}' if row == 0 else 'x0_hat')
+    for ax in axes:
+        ax.axis('off')
+    for step, above, below in zip(steps, axes, axes[len(steps):]):
+        above.imshow(to_pil(step.x[image]), interpolation='nearest')
+        above.set_title(f't = {step.t}')
+        if step.x0_hat is not None:
+            below.imshow(to_pil(step.x0_hat[image]), interpolation='nearest')
+            below.set_title('x0_hat')
     show_figure(fig, alt)
 
 # %% ../../nbs/plumbing/show.ipynb #e66b24bd
-def animate(chain: Iterable, path: str | Path, frames: int = 60, seconds: float = 4., zoom: int = 4) -> Path:
+def animate(
+    chain: Iterable, path: str | Path, frames: int = 60, seconds: float = 4.,
+    zoom: int = 4
+) -> Path:
     """A chain as an animated GIF, written whole or not at all.
 
-    chain: steps with `x`, (B, 1 or 3, H, W).   path: a file name ending in .gif.   frames: at most this many, evenly spread.
-    seconds: for all of them; the last one stays a second longer.   zoom: each pixel becomes zoom x zoom.
-    Returns the path.
-    Raises TypeError or ValueError for an empty chain, what cannot be pictures (see `to_uint8`), another ending, or a number out of its range; FileNotFoundError without a folder."""
-    path, zoom = _target(path, '.gif'), _check_whole('zoom', zoom)
-    _check_above_zero('seconds', seconds)
-    pictures = [to_pil(image_grid(step.x)) for step in _spread(chain, 'frames', frames)]
-    pictures = [p.resize((p.width * zoom, p.height * zoom), Image.Resampling.NEAREST) for p in pictures]
-    times = [1000 * seconds / len(pictures)] * (len(pictures) - 1) + [1000.]
+    Args:
+        chain: steps with `x`, (B, 1 or 3, H, W).
+        path: ending in .gif.
+        frames: at most this many, evenly spread.
+        seconds: for all of them; the last one stays a second longer.
+        zoom: each pixel becomes zoom x zoom.
+
+    Raises:
+        ValueError: for another ending.
+        FileNotFoundError: without a folder.
+    """
+    path = _target(path, '.gif')
+    zoom = check_whole('zoom', zoom)
+    check_above_zero('seconds', seconds)
+    drawn = [to_pil(image_grid(step.x)) for step in _spread(chain, 'frames', frames)]
+    size = (drawn[0].width * zoom, drawn[0].height * zoom)
+    first, *others = [image.resize(size, Image.Resampling.NEAREST) for image in drawn]
+    times = [1000 * seconds / len(drawn)] * len(others) + [1000.]
     data = io.BytesIO()
-    pictures[0].save(data, format='GIF', save_all=True, append_images=pictures[1:], duration=times, loop=0)
+    first.save(data, format='GIF', save_all=True, append_images=others, duration=times,
+               loop=0)
     return write_whole(path, data.getvalue())
