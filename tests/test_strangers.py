@@ -267,6 +267,7 @@ CHECKPOINTS = {
     'memory that is null': dict(optimiser_memory=None),
     'memory that is nested': dict(optimiser_memory=[['exp_avg']]),
     'memory of another name': dict(optimiser_memory=['exp_avg', 'stowaway']),
+    'memory of many names': dict(optimiser_memory=[f'{i}' for i in range(100_000)]),
 }
 
 

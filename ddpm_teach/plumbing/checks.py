@@ -180,9 +180,9 @@ def check_abar(abar: Tensor):
         first = (abar < least).nonzero()[0].item()
         raise ValueError(
             f'Schedule: betas leave abar = {abar[-1]:.3g} after {T} steps, it should '
-            f'be {least:.1g} or more, which float32 can hold: from t = {first} on nothing '
-            f'of the picture could be computed. Remedy: cosine_schedule({T}), or '
-            f'linear_schedule({T}, rescale=True)')
+            f'be {least:.1g} or more, which float32 can hold: from t = {first} on '
+            f'nothing of the picture could be computed. Remedy: cosine_schedule({T}), '
+            f'or linear_schedule({T}, rescale=True)')
 
 
 def check_array(name: str, value, array, length: int):
