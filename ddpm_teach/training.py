@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['learning_rate', 'ema_decay', 'move_average', 'averaged', 'Averaging', 'Run', 'loss_of_step', 'one_step', 'usual',
-           'adamw', 'Trained', 'begun', 'check_start', 'train']
+           'adamw', 'Trained', 'begun', 'train']
 
 # %% ../nbs/06_training.ipynb #e091e1a8
 import math
@@ -21,10 +21,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
-    Checkpoint, Hook, Precision, Preview, Progress, Tracker, describe
+    Checkpoint, Hook, Precision, Preview, Progress, Tracker, check_start, describe
 )
 from .objective import denoising
-from .plumbing.checks import check_whole
 from .plumbing.draws import DROPOUT, Draws, torch_draws
 from ddpm_teach.plumbing.processes import (
     average_gradients, copy_from_main, keep_memory, mean_over_processes, pick_device,
@@ -226,28 +225,6 @@ def begun(run: Run):
         copy_from_main(run.model)
         run.tell('resume')
         yield
-
-# %% ../nbs/06_training.ipynb #98fa39e0
-def check_start(model: nn.Module, data, epochs: int, batch_size: int):
-    "What `train` refuses before it does anything."
-    check_whole('epochs', epochs)
-    check_whole('batch_size', batch_size)
-    if not isinstance(model, nn.Module):
-        raise TypeError(
-            f'model is a {type(model).__name__}, it should be a DDPM, or another '
-            'module that the objective knows')
-    count = processes().num_processes
-    if min(batch_size, len(data)) % count:
-        raise ValueError(
-            f'train: a batch has {min(batch_size, len(data))} pictures, it should be a '
-            f'multiple of the {count} processes')
-    wanted = getattr(model, 'shape', None)
-    found = tuple(data.rows(torch.arange(1)).x0.shape[1:])
-    if wanted is not None and found != tuple(wanted):
-        raise ValueError(
-            f'train: data has pictures of shape {found}, the network takes '
-            f'{tuple(wanted)}; give pictures(data, size={wanted[-1]}, '
-            f'channels={wanted[0]}), or another network')
 
 # %% ../nbs/06_training.ipynb #a7e00008
 def train(

@@ -156,7 +156,7 @@ ROOMS = {
         ),
         Mistake(
             'beta kept while T changes, and nothing said',
-            where='check_what_is_left',
+            where='warn_of_signal',
             right='warnings.warn(...)',
             wrong='',
             check='02_schedule: len(said) == 5',
