@@ -77,7 +77,7 @@ def check_same_schedule(toward: Denoiser, away: Denoiser):
 @typed
 def guided(
     model: DDPM,
-    given: Given,
+    given: Given | None,
     scale: float,
     without: Given | None = None,
     interval: tuple[int, int] | None = None,
@@ -85,9 +85,10 @@ def guided(
     """A model steered toward one condition and away from another.
 
     Args:
-        given: the condition, one row for all pictures, or one for each.
+        given: the condition, one row for all pictures, or one for each; None is the
+            one that says nothing.
         scale: as in `steered`.
-        without: what to steer away from; by default the condition that says nothing.
+        without: what to steer away from, likewise.
         interval: as in `steered`.
     """
     return steered(model.bound(given), model.bound(without), scale, interval)

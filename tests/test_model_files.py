@@ -75,7 +75,8 @@ def test_the_model_that_ships_is_what_the_file_says():
 def test_a_plain_unet_is_written_as_ever(tmp_path):
     """Same words, same names, same bits: earlier versions read it."""
     again = save(load(SHIPPED, 'cpu'), tmp_path / 'm.safetensors', half=True)
-    was, now = raw(SHIPPED), raw(again)
+    was = raw(SHIPPED)
+    now = raw(again)
     assert now[1] == was[1] and now[0].keys() == was[0].keys()
     for name, tensor in now[0].items():
         assert tensor.dtype == was[0][name].dtype and torch.equal(tensor, was[0][name])

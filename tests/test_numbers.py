@@ -138,7 +138,8 @@ def test_batch_splits_share_their_noise_and_agree_within_the_bound():
     )
     for _ in range(3):
         assert torch.equal(whole(), torch.cat([part() for part in parts]))
-    model, found = pretrained(), {}
+    model = pretrained()
+    found = {}
     reference = sample(7, model=model, seed=3, batch_size=7, progress=False)
     for batch_size in (1, 2, 4):
         found[batch_size] = (
@@ -175,11 +176,9 @@ BOUNDS = {'float32': (5e-5, 6e-6), 'bfloat16': (0.4, 0.06)}
 
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_float32_and_bfloat16_against_float64(name):
-    model, x, found = (
-        small_model(),
-        torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)),
-        {},
-    )
+    model = small_model()
+    x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = {}
     exact = last(SAMPLERS[name], in_double(), x, torch.float64)
     for kind in BOUNDS:
         difference = (
@@ -262,7 +261,8 @@ def test_a_long_sampling_takes_no_more_memory_at_its_end(T, n):
     )
     seconds = time.perf_counter() - start
     assert pictures.isfinite().all() and len(seen) == 21
-    warm, end = max(seen[1:6]), max(seen[-5:])
+    warm = max(seen[1:6])
+    end = max(seen[-5:])
     print(f'{warm:.0f} MB after warm-up, {end:.0f} MB at the end')
     assert end < warm + GROWTH
     if n == 256:
@@ -299,7 +299,8 @@ def test_training_takes_no_more_memory_the_longer_it_runs(tmp_path, seconds):
         cosine_schedule(50),
     )
     data = torch.randint(0, 256, (256, 3, 8, 8), dtype=torch.uint8)
-    start, seen = time.perf_counter(), []
+    start = time.perf_counter()
+    seen = []
 
     def watch(epoch, averaged, losses):
         seen.append((time.perf_counter() - start, resident(), len(losses)))

@@ -264,7 +264,11 @@ def schedule_calls(m):
 
 
 def formula_calls(m):
-    x0, xt, eps, t, schedule = m.x0, m.xt, m.eps, m.t, m.schedule
+    x0 = m.x0
+    xt = m.xt
+    eps = m.eps
+    t = m.t
+    schedule = m.schedule
     return dict(
         Mixture=lambda: density(m),
         eps_from_x0=lambda: d.eps_from_x0(x0, xt, t, schedule),
@@ -336,7 +340,8 @@ def training_calls(m):
 
 
 def sampling_calls(m):
-    model, x0 = m.model, m.x0
+    model = m.model
+    x0 = m.x0
     return dict(
         Step=lambda: m.chain[0],
         ancestral=lambda: list(d.ancestral(model, m.eps, start=2)),
@@ -354,8 +359,11 @@ def sampling_calls(m):
 
 
 def evaluation_calls(m):
-    data, points, labels = m.data, m.points, m.labels
-    one, other = points[:, 0], points[:, 1]
+    data = m.data
+    points = m.points
+    labels = m.labels
+    one = points[:, 0]
+    other = points[:, 1]
     return dict(
         Estimate=lambda: d.Estimate(1., 0., 2.),
         bits_per_dim=lambda: d.bits_per_dim(m.model, data.images[:2], per_t=2),

@@ -63,7 +63,8 @@ def test_no_pictures(counts):
 
 def test_sixteen_pictures_by_default():
     network = torch.nn.Conv2d(1, 1, 1)
-    network.shape, network.forward = (1, 4, 4), lambda x, i: 0 * x
+    network.shape = (1, 4, 4)
+    network.forward = lambda x, i: 0 * x
     assert d.sample(model=d.DDPM(network, SCHEDULE), progress=False).shape == (
         16,
         1,

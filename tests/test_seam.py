@@ -297,10 +297,12 @@ def gaussian(mean):
 
 def test_steering_is_the_line_through_two_beliefs():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(0.6), schedule), Ideal(gaussian(-1.0), schedule)
+    toward = Ideal(gaussian(0.6), schedule)
+    away = Ideal(gaussian(-1.0), schedule)
     x = torch.linspace(-2, 2, 50, dtype=torch.float64)[:, None]
     t = torch.arange(1, 51)
-    there, here = toward.x0_hat(x, t), away.x0_hat(x, t)
+    there = toward.x0_hat(x, t)
+    here = away.x0_hat(x, t)
     for scale in (-1.0, 0.0, 0.5, 1.0, 3.0):
         found = steered(toward, away, scale).x0_hat(x, t)
         assert torch.allclose(found, here + scale * (there - here), atol=1e-12)
@@ -310,7 +312,8 @@ def test_steering_is_the_line_through_two_beliefs():
 
 def test_steering_between_two_levels_only():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(0.6), schedule), Ideal(gaussian(-1.0), schedule)
+    toward = Ideal(gaussian(0.6), schedule)
+    away = Ideal(gaussian(-1.0), schedule)
     x = torch.zeros(1, 1, dtype=torch.float64)
     part = steered(toward, away, 3.0, interval=(10, 20))
     for t, inside in [(9, False), (10, True), (20, True), (21, False)]:
@@ -321,9 +324,11 @@ def test_steering_between_two_levels_only():
 
 def test_the_limit_comes_after_steering():
     schedule = d.cosine_schedule(50)
-    toward, away = Ideal(gaussian(0.9), schedule), Ideal(gaussian(-0.9), schedule)
+    toward = Ideal(gaussian(0.9), schedule)
+    away = Ideal(gaussian(-0.9), schedule)
     toward.limit = d.clip
-    x, t = torch.zeros(1, 1, dtype=torch.float64), torch.tensor([50])
+    x = torch.zeros(1, 1, dtype=torch.float64)
+    t = torch.tensor([50])
     both = steered(toward, away, 2.0)
     assert both.belief(x, t).item() > 1 and both.x0_hat(x, t).item() == 1
 
@@ -334,7 +339,8 @@ def test_steered_samples_of_two_gaussians_are_exact(name):
     lies
     on the line through theirs. So its samples are known exactly."""
     schedule = d.cosine_schedule(200)
-    away, toward = Ideal(gaussian(-0.5), schedule), Ideal(gaussian(0.5), schedule)
+    away = Ideal(gaussian(-0.5), schedule)
+    toward = Ideal(gaussian(0.5), schedule)
     third = Ideal(gaussian(-0.5 + 2.5 * 1.0), schedule)
     x = torch.randn(
         200, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
@@ -351,7 +357,8 @@ def test_steered_samples_of_two_gaussians_are_exact(name):
 
 def test_guided_is_steered_between_conditions(obedient):
     given, nothing = {'label': torch.tensor([1])}, {'label': torch.tensor([3])}
-    x, t = torch.randn(4, 3, 4, 4), torch.tensor([5, 30, 60, 100])
+    x = torch.randn(4, 3, 4, 4)
+    t = torch.tensor([5, 30, 60, 100])
     bound = guided(obedient, given, 2.0)
     by_hand = steered(obedient.bound(given), obedient.bound(nothing), 2.0)
     assert torch.equal(bound.x0_hat(x, t), by_hand.x0_hat(x, t))

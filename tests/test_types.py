@@ -185,7 +185,9 @@ def test_a_result_may_be_empty():
 
 # Kinds of annotations.
 
-S1, S2, S3 = Schedule(), Again(), Cosine()         # three that are schedules by name
+S1 = Schedule()
+S2 = Again()
+S3 = Cosine()
 NET = torch.nn.Linear(1, 1)
 LIST = list[Float[Tensor, " n"]]
 HINTS = [                                           # annotation, right, wrong, in words
@@ -513,7 +515,8 @@ def test_threads_keep_their_sizes_apart():
     wrong = []
 
     def work(n):
-        x, t = torch.zeros(n, 3), torch.ones(n, dtype=torch.long)
+        x = torch.zeros(n, 3)
+        t = torch.ones(n, dtype=torch.long)
         try:
             for _ in range(50):
                 q_sample(x, t, S, x)

@@ -111,7 +111,9 @@ def globals_in(table: symtable.SymbolTable) -> set[str]:
 
 def names(source: str) -> tuple[set[str], set[str]]:
     """The globals that a cell needs from above, and those that it sets."""
-    used, later, sets = set(), set(), set()
+    used = set()
+    later = set()
+    sets = set()
     for piece in pieces(ast.parse(source).body):
         top = symtable.symtable(ast.unparse(piece), 'cell', 'exec')
         inside = set().union(*(globals_in(child) for child in top.get_children()))
