@@ -32,6 +32,7 @@ def descending(times: Tensor, start: int, steps: int) -> list[int]:
 
 
 def check_grid(schedule: Schedule, start: int, steps: int):
+    "That a walk from `start` can have so many strides."
     check_whole('start', start, 1, schedule.T)
     check_whole('steps', steps, 1, start)
 
@@ -63,12 +64,16 @@ def quadratic_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
     return descending(roots**2, start, steps)
 
 # %% ../nbs/09_fast_sampling.ipynb #f37fa462
-def nearest_to_even(clock: Tensor, start: int, steps: int) -> list[int]:
-    """Equal steps of a clock, down to t = 1, then 0.
+def nearest_to_even(
+    clock: Tensor, schedule: Schedule, start: int, steps: int
+) -> list[int]:
+    """Equal steps of a clock from `start` down to t = 1, then 0.
 
     Args:
-        clock: rising, for t = 1..start.
+        clock: rising, for t = 1..T.
     """
+    check_grid(schedule, start, steps)
+    clock = clock[:start]
     wanted = torch.linspace(clock[-1], clock[0], steps, dtype=torch.float64)
     middles = (clock[1:] + clock[:-1]) / 2
     nearest = 1 + torch.searchsorted(middles, wanted)    # no table of T times steps
@@ -82,8 +87,7 @@ def log_snr_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
 
     Arguments and result are those of `even_steps`.
     """
-    check_grid(schedule, start, steps)
-    return nearest_to_even(-schedule.snr[1:start + 1].log(), start, steps)
+    return nearest_to_even(-schedule.snr[1:].log(), schedule, start, steps)
 
 
 @typed
@@ -93,9 +97,8 @@ def angle_steps(schedule: Schedule, start: int, steps: int) -> list[int]:
     About even in log-SNR in the middle, and wider at both ends. Arguments and result
     are those of `even_steps`.
     """
-    check_grid(schedule, start, steps)
-    angle = torch.atan(schedule.snr[1:start + 1]**-.25)
-    return nearest_to_even(angle, start, steps)
+    angle = torch.atan(schedule.snr[1:]**-.25)
+    return nearest_to_even(angle, schedule, start, steps)
 
 # %% ../nbs/09_fast_sampling.ipynb #ed9c06cb
 def belief_at(model: Denoiser, x: Tensor, t: int) -> Tensor:
@@ -135,7 +138,6 @@ def walk(
     "What both samplers need: a stride from (x, x0_hat, t, s), and the times to visit."
     start = first_step(model, x, start)
     check_between('eta', eta, 0, 1)
-    check_whole('steps', steps)
     draw = draw or partial(torch.randn_like, x)
     times = grid(model.schedule, start, min(steps, start))
     return partial(stride, model.schedule, eta=eta, draw=draw), times

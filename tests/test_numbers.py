@@ -129,13 +129,10 @@ SPLIT = 1e-4
 
 
 def test_batch_splits_share_their_noise_and_agree_within_the_bound():
-    whole, parts = (
-        image_noise(3, 0, 7, (3, 16, 16)),
-        [
-            image_noise(3, first, n, (3, 16, 16))
-            for first, n in [(0, 2), (2, 4), (6, 1)]
-        ],
-    )
+    shape = (3, 16, 16)
+    whole = image_noise(3, 0, 7, shape)
+    split = [(0, 2), (2, 4), (6, 1)]
+    parts = [image_noise(3, first, n, shape) for first, n in split]
     for _ in range(3):
         assert torch.equal(whole(), torch.cat([part() for part in parts]))
     model = pretrained()
@@ -240,14 +237,9 @@ GROWTH = 30  # MB that may come and go
 )
 def test_a_long_sampling_takes_no_more_memory_at_its_end(T, n):
     torch.manual_seed(0)
-    model, seen = (
-        DDPM(
-            UNet(channels=(8, 16), groups=4, attention=(), size=16),
-            cosine_schedule(T),
-            'x0',
-        ),
-        [],
-    )
+    network = UNet(channels=(8, 16), groups=4, attention=(), size=16)
+    model = DDPM(network, cosine_schedule(T), 'x0')
+    seen = []
 
     def watched(model, x, **options):
         for step in ancestral(model, x, **options):
