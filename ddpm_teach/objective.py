@@ -156,13 +156,14 @@ class Bound(Denoiser):
 @contextmanager
 def evaluating(model: nn.Module):
     "Inside: no gradients, dropout off. Afterwards everything is as it was."
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 # %% ../nbs/04_objective.ipynb #09b57b39
 def gaussian_kl(

@@ -145,6 +145,14 @@ def test_splitting_changes_no_draw_and_no_condition(obedient):
     assert colour_of(parts).tolist() == asked
 
 
+def test_drawing_leaves_the_network_as_it_was(obedient):
+    for training in (False, True):
+        obedient.train(training)
+        d.sample(2, 1, model=obedient, guidance=2.0, seed=0, progress=False)
+        assert obedient.network.training is training
+    obedient.eval()
+
+
 def test_what_cannot_be_asked_is_refused(obedient):
     silent = d.DDPM(lambda x, i: 0 * x, d.cosine_schedule(5))
     silent.shape = (3, 4, 4)

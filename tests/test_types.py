@@ -191,7 +191,7 @@ S3 = Cosine()
 NET = torch.nn.Linear(1, 1)
 LIST = list[Float[Tensor, " n"]]
 HINTS = [                                           # annotation, right, wrong, in words
-    (int, [1, True, -3], [1., '1', np.int64(1), torch.tensor(1)], 'an int'),
+    (int, [1, True, -3, np.int64(1)], [1., '1', torch.tensor(1)], 'an int'),
     (float, [1, 1., True, np.float64(1)], ['1', np.float32(1), T[0]], 'a float'),
     (bool, [True], [1, None, np.True_], 'a bool'),
     (str, ['a', ''], [b'a', None, pathlib.Path('a')], 'a str'),

@@ -9,6 +9,7 @@ __all__ = ['Given', 'typed']
 import builtins
 import inspect
 import io
+import numbers
 import re
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
@@ -18,7 +19,7 @@ from typing import Annotated, ForwardRef, Literal, Protocol, TypeVar, Union
 from typing import get_args, get_origin
 
 import torch
-from beartype import BeartypeConf
+from beartype import BeartypeConf, FrozenDict
 from beartype.door import is_bearable
 from jaxtyping import AbstractArray, jaxtyped, print_bindings
 from torch import Tensor
@@ -126,7 +127,10 @@ def _by_name(hint, fn: Callable):
     return Union[parts] if origin is UnionType else origin[parts]
 
 # %% ../../nbs/plumbing/types.ipynb #5eed0b79
-_CONF = BeartypeConf(is_pep484_tower=True)
+_CONF = BeartypeConf(
+    is_pep484_tower=True,
+    hint_overrides=FrozenDict({int: numbers.Integral}),  # NumPy's too
+)
 
 
 def _check_type(what: str, value, hint, stand_in, others: str = ''):
