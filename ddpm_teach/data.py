@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .plumbing.avatars import draw_characters
-from ddpm_teach.plumbing.checks import (
-    check_bytes, check_labels, check_numbers, check_rows, check_whole
-)
+from .plumbing.checks import (
+    check_bytes, check_finite, check_labels, check_rows, check_whole)
 from .plumbing.draws import MIRROR, ORDER, Draws, generator
 from .plumbing.folders import pictures, read_folder
 from .plumbing.show import to_float
+from .plumbing.types import typed
 
 # %% ../nbs/01_data.ipynb #b9e72aee
 class Batch(NamedTuple):
@@ -58,19 +59,20 @@ class Pictures:
 
     def describe(self, i: int) -> dict[str, str]:
         "The labels of picture i in words."
-        check_whole('i', i, 0, len(self) - 1)
+        i = check_whole('i', i, 0, len(self) - 1)
         row = self.labels[i].tolist()
         named = zip(self.words.items(), row)
         return {attribute: values[k] for (attribute, values), k in named}
 
-    def rows(self, index: Tensor, draws: Draws | None = None) -> Batch:
+    @typed
+    def rows(self, index: Int[Tensor, " b"], draws: Draws | None = None) -> Batch:
         "Some rows; half of them mirrored if `draws` are given and the set allows it."
         x0 = to_float(self.images[index])
         labels = self.labels[index].long()
         if self.mirror and draws is not None:
             turned = draws.uniform(MIRROR, len(index)) < .5
             x0 = torch.where(turned[:, None, None, None], x0.flip(-1), x0)
-            if 'flip' in self.words:                  # 0 is 'none', 1 is 'horizontal'
+            if self.words.get('flip') == ['none', 'horizontal']:
                 column = list(self.words).index('flip')
                 labels[turned, column] = 1 - labels[turned, column]
         return Batch(x0, labels, index)
@@ -124,20 +126,27 @@ class Points:
     """Numbers of any shape, as they are; what `Pictures` is for pictures.
 
     Args:
-        x: floating point, (n, ...).
-        labels: whole numbers, (n, attributes).
+        x: a row for each point, finite.
+        labels: None for none.
     """
 
-    def __init__(self, x: Tensor, labels: Tensor | None = None):
-        check_numbers('x', x)
-        nothing = torch.zeros(len(x), 0, dtype=torch.long)
+    @typed
+    def __init__(
+        self,
+        x: Float[Tensor, " n *point"],
+        labels: Int[Tensor, " n attributes"] | None = None,
+    ):
+        check_finite('x', x)
+        if labels is None:
+            labels = torch.zeros(len(x), 0)
         self.x = x
-        self.labels = nothing if labels is None else labels.long()
+        self.labels = labels.long()
 
     def __len__(self) -> int:
         return len(self.x)
 
-    def rows(self, index: Tensor, draws: Draws | None = None) -> Batch:
+    @typed
+    def rows(self, index: Int[Tensor, " b"], draws: Draws | None = None) -> Batch:
         "Some rows; nothing is drawn."
         return Batch(self.x[index], self.labels[index], index)
 
@@ -162,10 +171,9 @@ def batches(
         batch_size: 1 or more; all of them if they are fewer.
         seed: 0 or more.
     """
-    check_whole('batch_size', batch_size)
-    check_whole('epoch', epoch, 0)
     check_rows('data', data)
-    size = min(batch_size, len(data))
+    size = min(check_whole('batch_size', batch_size), len(data))
+    epoch = check_whole('epoch', epoch, 0)
     steps = len(data) // size
     order = torch.from_numpy(generator(seed, ORDER, epoch).permutation(len(data)))
     for b in range(steps):

@@ -1,0 +1,110 @@
+"""Data sets as training sees them: rows, labels that follow the mirror, points."""
+import dataclasses
+
+import pytest
+import torch
+
+import ddpm_teach as d
+from ddpm_teach.data import Points, as_data
+from ddpm_teach.plumbing.draws import MIRROR, Draws
+
+FLIP = ['none', 'horizontal']
+
+
+@pytest.fixture
+def some():
+    """Pictures of two attributes, none of them symmetric."""
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=rng)
+    labels = torch.randint(0, 2, (64, 2), generator=rng)
+    words = {'hair': ['red', 'blue'], 'flip': FLIP}
+    return d.Pictures(images, labels, words, mirror=True)
+
+
+def test_labels_follow_the_mirror(some):
+    index = torch.arange(64)
+    draws = Draws(3, 7)
+    x0, labels, same = some.rows(index, draws)
+    turned = Draws(3, 7).uniform(MIRROR, 64) < .5
+    assert 0 < turned.sum() < 64 and torch.equal(same, index)
+    original = d.to_float(some.images)
+    assert torch.equal(x0[turned], original[turned].flip(-1))
+    assert torch.equal(x0[~turned], original[~turned])
+    assert torch.equal(labels[:, 0], some.labels[:, 0])
+    assert torch.equal(labels[:, 1] != some.labels[:, 1], turned)
+    assert labels.dtype == torch.int64
+
+
+def test_the_set_stays_as_it_was(some):
+    before = some.images.clone(), some.labels.clone()
+    for step in range(5):
+        some.rows(torch.arange(64), Draws(0, step))
+    assert torch.equal(some.images, before[0]) and torch.equal(some.labels, before[1])
+
+
+@pytest.mark.parametrize('mirror, draws', [(True, None), (False, Draws(3, 7))])
+def test_nothing_is_mirrored_unasked(some, mirror, draws):
+    plain = dataclasses.replace(some, mirror=mirror)
+    batch = plain.rows(torch.arange(64), draws)
+    assert torch.equal(batch.x0, d.to_float(some.images))
+    assert torch.equal(batch.labels, some.labels)
+
+
+def test_an_attribute_of_another_kind_is_left_alone(some):
+    """Only of our own words do we know what they mean in a mirror."""
+    words = {'hair': ['red', 'blue'], 'flip': ['burger', 'pancake']}
+    other = dataclasses.replace(some, words=words)
+    assert torch.equal(other.rows(torch.arange(64), Draws(3, 7)).labels, some.labels)
+
+
+@pytest.mark.parametrize('processes', [2, 4])
+def test_processes_see_together_what_one_sees(some, processes):
+    index = torch.randperm(64, generator=torch.Generator().manual_seed(1))[:32]
+    alone = some.rows(index, Draws(5, 2))
+    for process in range(processes):
+        draws = Draws(5, 2, (process, processes))
+        mine = some.rows(index[process::processes], draws)
+        for part, whole in zip(mine, alone):
+            assert torch.equal(part, whole[process::processes])
+
+
+def test_points_are_as_they_are():
+    x = torch.linspace(-9, 9, 12, dtype=torch.float64).reshape(6, 2)
+    labels = torch.arange(6, dtype=torch.int16)[:, None]
+    batch = Points(x, labels).rows(torch.tensor([4, 0]), Draws(0, 0))
+    assert torch.equal(batch.x0, x[[4, 0]]) and batch.labels.tolist() == [[4], [0]]
+    assert batch.labels.dtype == torch.int64
+    assert Points(x).rows(torch.tensor([4, 0])).labels.shape == (2, 0)
+
+
+X = torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize('x, labels, error, said', [
+    (X, torch.zeros(3, 1).long(), TypeError, 'labels'),
+    (X, torch.zeros(4).long(), TypeError, 'labels'),
+    (X, torch.zeros(4, 1), TypeError, 'labels'),
+    (X, [0, 1, 2, 3], TypeError, 'labels'),
+    (X.long(), None, TypeError, 'x'),
+    ([1., 2.], None, TypeError, 'x'),
+    (X / 0, None, ValueError, 'x has 8 of 8 values'),
+    (X[:0], None, ValueError, 'x'),
+])
+def test_points_that_do_not_fit_are_refused(x, labels, error, said):
+    with pytest.raises(error, match=said):
+        Points(x, labels)
+
+
+@pytest.mark.parametrize('index', [
+    [0, 1], slice(0, 2), torch.tensor([True] * 64), torch.tensor([0.]), 3])
+def test_rows_are_given_by_number(some, index):
+    for data in (some, Points(torch.zeros(64, 2))):
+        with pytest.raises(TypeError, match='index'):
+            data.rows(index)
+
+
+def test_what_has_rows_is_a_data_set(some):
+    assert as_data(some) is some
+    listed = as_data([d.to_pil(picture) for picture in some.images])
+    assert torch.equal(listed.images, some.images) and listed.mirror
+    assert listed.rows(torch.tensor([0])).labels.shape == (1, 0)
