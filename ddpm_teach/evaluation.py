@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Images', 'Characters', 'GROUPS', 'Reader', 'reader', 'features', 'read_labels', 'frechet_from_moments', 'Estimate',
            'jackknife', 'in_groups', 'all_but', 'moments_without', 'frechet_distance', 'polynomial', 'kernel_distance',
-           'Coverage', 'chi_square', 'label_coverage', 'label_variation', 'nearest', 'nearer', 'copies', 'by_step',
-           'Bits', 'bits_per_dim', 'evaluate']
+           'Coverage', 'chi_square', 'label_coverage', 'label_variation', 'nearest', 'compared', 'nearer', 'copies',
+           'by_step', 'Bits', 'bits_per_dim', 'evaluate']
 
 # %% ../nbs/08_evaluation.ipynb #8c3e3bf5
 import json
@@ -428,6 +428,13 @@ def nearest(
     return rest.square().mean(1).sqrt(), index
 
 # %% ../nbs/08_evaluation.ipynb #e7455d92
+def compared(share: Callable, a: Tensor, b: Tensor) -> Estimate:
+    "A share that is worked out from two sets of distances, with its error."
+    a = in_groups('a', a)
+    b = in_groups('b', b)
+    return jackknife(lambda g: share(all_but(a, g), all_but(b, g)))
+
+
 def _share_nearer(a: Tensor, b: Tensor) -> float:
     "The share of pairs in which that of `a` is smaller; an equal pair counts half."
     b = b.sort().values
@@ -446,9 +453,7 @@ def nearer(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
         a: distances of 40 samples or more to the training set.
         b: distances of 40 held-out pictures or more.
     """
-    a = in_groups('a', a)
-    b = in_groups('b', b)
-    return jackknife(lambda g: _share_nearer(all_but(a, g), all_but(b, g)))
+    return compared(_share_nearer, a, b)
 
 # %% ../nbs/08_evaluation.ipynb #3a027e16
 def _share_of_copies(a: Tensor, b: Tensor) -> float:
@@ -465,9 +470,7 @@ def copies(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
         a: distances of 40 samples or more to the training set.
         b: distances of 40 held-out pictures or more.
     """
-    a = in_groups('a', a)
-    b = in_groups('b', b)
-    return jackknife(lambda g: _share_of_copies(all_but(a, g), all_but(b, g)))
+    return compared(_share_of_copies, a, b)
 
 # %% ../nbs/08_evaluation.ipynb #bc9388bc
 def _as_numbers(images: Tensor) -> Tensor:

@@ -290,7 +290,7 @@ def settings_of(run) -> dict:
     "All that must be the same for a training to go on, as JSON knows it."
     defaults = {k: v for k, v in run.optimiser.defaults.items() if k != 'lr'}
     found = settings_of_model(run.model) | dict(
-        pictures=len(run.data), checksum_of_pictures=run.checksum(checksum),
+        pictures=len(run.data), checksum_of_pictures=run.data_once(checksum),
         mirror=getattr(run.data, 'mirror', False), epochs=run.epochs, lr=run.lr,
         batch_size=run.batch_size, seed=run.seed, objective=describe(run.objective),
         optimiser=[type(run.optimiser).__name__, defaults])

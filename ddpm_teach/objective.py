@@ -20,9 +20,9 @@ from torch.nn import functional as F
 from ddpm_teach.forward import (
     eps_from_x0, posterior, q_sample, spread, v_from_x0, x0_from_eps, x0_from_v
 )
-from .plumbing.checks import check_above_zero, check_one_of, check_steps
+from .plumbing.checks import check_answer, check_one_of, check_steps
 from .plumbing.draws import NOISE, Draws
-from .plumbing.types import Given, typed
+from .plumbing.types import Given, Positive, typed
 from .schedule import Schedule, array_of, small_variance
 
 # %% ../nbs/04_objective.ipynb #369ec210
@@ -114,10 +114,7 @@ class DDPM(Denoiser):
             given = self.conditioner.nothing(len(xt))
         condition = () if given is None else (given,)
         prediction = self.network(xt, t - 1, *condition)
-        if prediction.shape != xt.shape:
-            raise ValueError(
-                f'the network returned shape {tuple(prediction.shape)}, it should be '
-                f'that of its input, {tuple(xt.shape)}')
+        check_answer(prediction, xt)
         return prediction
 
     def belief(self, xt: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
@@ -219,20 +216,19 @@ def per_x0(t: Tensor, schedule: Schedule, predicts: str) -> Tensor:
 
 @typed
 def min_snr(
-    t: Int[Tensor, " b"], schedule: Schedule, predicts: str, gamma: float = 5.
+    t: Int[Tensor, " b"], schedule: Schedule, predicts: str, gamma: Positive = 5.
 ) -> Float[Tensor, " b"]:
     """Weight for `ddpm_loss`: min(snr, gamma) in terms of x_0 (Hang et al. 2023).
 
     Args:
         gamma: the most that a step counts, above 0.
     """
-    check_above_zero('gamma', gamma)
     return snr_at(t, schedule).clamp(max=gamma) / per_x0(t, schedule, predicts)
 
 
 @typed
 def like_v(
-    t: Int[Tensor, " b"], schedule: Schedule, predicts: str, most: float = 50.
+    t: Int[Tensor, " b"], schedule: Schedule, predicts: str, most: Positive = 50.
 ) -> Float[Tensor, " b"]:
     """Weight for `ddpm_loss`: that of a loss on v (Salimans and Ho 2022, section 4).
 
@@ -241,7 +237,6 @@ def like_v(
     Args:
         most: the most that a step counts, above 0.
     """
-    check_above_zero('most', most)
     return (snr_at(t, schedule) + 1).clamp(max=most) / per_x0(t, schedule, predicts)
 
 # %% ../nbs/04_objective.ipynb #0b1ec7e2

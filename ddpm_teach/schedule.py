@@ -8,18 +8,17 @@ __all__ = ['RESCALED', 'Schedule', 'warn_of_signal', 'too_much_signal', 'linear_
 
 # %% ../nbs/02_schedule.ipynb #d4d8b449
 import math
-import warnings
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddpm_teach.plumbing.checks import (
-    check_above_zero, check_abar, check_array, check_inside, check_one_of, check_order,
-    check_steps, check_whole
+    check_abar, check_array, check_inside, check_order, check_steps, warn_caller
 )
-from .plumbing.types import typed
+from .plumbing.types import Count, Positive, typed
 
 # %% ../nbs/02_schedule.ipynb #d5d92fe7
 class Schedule:
@@ -38,8 +37,7 @@ class Schedule:
     """
 
     def __init__(self, betas: Tensor):
-        check_inside('Schedule: betas', betas, 0, 1, remedy=RESCALED)
-        self.betas = torch.as_tensor(betas, dtype=torch.float64, device='cpu')
+        self.betas = check_inside('Schedule: betas', betas, 0, 1, remedy=RESCALED)
         self.T = len(self.betas)
         nothing = self.betas.new_zeros(1)
         self.beta = torch.cat([nothing, self.betas])      # what step t adds; 0 at t = 0
@@ -54,7 +52,7 @@ class Schedule:
     @typed
     def at(
         self,
-        name: str,
+        name: Literal['beta', 'alpha', 'abar', 'snr', 'posterior_var'],
         t: Int[Tensor, " steps"],
         like: Float[Tensor, " b *picture"],
         least: int = 1,
@@ -62,11 +60,9 @@ class Schedule:
         """Look an array up, shaped to multiply `like`, (b, 1, ...).
 
         Args:
-            name: 'beta', 'alpha', 'abar', 'snr' or 'posterior_var'.
             t: one step for each picture, or one for all.
             least: the smallest t that makes sense; 0 is the clean picture.
         """
-        check_one_of('name', name, ['beta', 'alpha', 'abar', 'snr', 'posterior_var'])
         check_steps(t, least, self.T, count=len(like))
         value = getattr(self, name)[t.cpu()].to(like.dtype).to(like.device)
         return value.reshape(-1, *[1] * (like.ndim - 1))
@@ -79,7 +75,7 @@ def warn_of_signal(abar: Tensor):
     "Say so if a picture is left at the last step."
     T = len(abar) - 1
     if abar[-1] > 1.001e-3:     # one step with the largest beta of a cosine leaves 1e-3
-        warnings.warn(too_much_signal(T, abar[-1].item()), stacklevel=4)
+        warn_caller(too_much_signal(T, abar[-1].item()))
 
 # %% ../nbs/02_schedule.ipynb #e25c70f3
 def too_much_signal(T: int, abar: float) -> str:
@@ -91,8 +87,9 @@ def too_much_signal(T: int, abar: float) -> str:
         f'pure noise. Remedy: cosine_schedule({T}){rescaled}')
 
 # %% ../nbs/02_schedule.ipynb #bbd1d871
+@typed
 def linear_schedule(
-    T: int = 1000, start: float = 1e-4, end: float = .02, rescale: bool = False
+    T: Count = 1000, start: float = 1e-4, end: float = .02, rescale: bool = False
 ) -> Schedule:
     """Beta in a straight line (Ho et al. 2020, section 4).
 
@@ -102,7 +99,6 @@ def linear_schedule(
         rescale: multiply both by 1000 / T, so that abar_T is as for 1000 steps; needs
             T above 20. Without it abar_T is too small for float32 from T = 8,000 on.
     """
-    check_whole('T', T)
     scale = 1000 / T if rescale else 1.
     return Schedule(torch.linspace(start * scale, end * scale, T, dtype=torch.float64))
 
@@ -112,22 +108,22 @@ def from_abar(abar: Tensor, largest: float = .999) -> Schedule:
     return Schedule((1 - abar[1:] / abar[:-1]).clamp(max=largest))
 
 
-def cosine_schedule(T: int = 500, s: float = .008) -> Schedule:
+@typed
+def cosine_schedule(T: Count = 500, s: Positive = .008) -> Schedule:
     """abar falls like a squared cosine (Nichol and Dhariwal 2021, eq. 17).
 
     Args:
         T: steps, 1 or more.
         s: a small offset above 0, which keeps the first beta from vanishing.
     """
-    check_whole('T', T)
-    check_above_zero('s', s)
     t = torch.arange(T + 1, dtype=torch.float64)
     f = torch.cos((t / T + s) / (1 + s) * math.pi / 2)**2
     return from_abar(f / f[0])
 
 # %% ../nbs/02_schedule.ipynb #f7c056e6
+@typed
 def sigmoid_schedule(
-    T: int = 500, start: float = -3., end: float = 3., tau: float = 1.
+    T: Count = 500, start: float = -3., end: float = 3., tau: Positive = 1.
 ) -> Schedule:
     """abar falls along a sigmoid (Jabri et al. 2022).
 
@@ -136,8 +132,6 @@ def sigmoid_schedule(
         start, end: the part of the sigmoid that is used, start below end.
         tau: stretches it, above 0.
     """
-    check_whole('T', T)
-    check_above_zero('tau', tau)
     check_order('start', start, 'end', end)
     t = torch.arange(T + 1, dtype=torch.float64)
     u = start + (end - start) * t / T
@@ -158,5 +152,4 @@ def large_variance(schedule: Schedule) -> Tensor:
 def array_of(variance: Callable | Tensor, schedule: Schedule) -> Tensor:
     "The array over t = 0..T that `variance` is, or that it gives for this schedule."
     array = variance(schedule) if callable(variance) else variance
-    check_array('variance', variance, array, schedule.T + 1)
-    return array
+    return check_array('variance', variance, array, schedule.T + 1)

@@ -132,8 +132,8 @@ class Run:
         for hook in self.hooks:
             getattr(hook, moment)(self)
 
-    def checksum(self, of: Callable) -> int:
-        "Of the data, computed once."
+    def data_once(self, of: Callable) -> int:
+        "What `of` says of the data, computed once."
         if 'data' not in self.known:
             self.known['data'] = of(self.data)
         return self.known['data']

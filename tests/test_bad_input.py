@@ -48,6 +48,7 @@ LABELLED = d.Pictures(BYTES, LABELS[:2], WORDS)
 ONE = torch.ones(1)
 MIXTURE = d.Mixture(torch.zeros(1, 1), ONE, ONE)
 NAN = float('nan')
+INF = float('inf')
 PNG = FOLDER / 'a.png'
 GIF = FOLDER / 'a.gif'
 THEIRS = FOLDER / 'theirs'
@@ -634,6 +635,18 @@ ROWS += table('interpolate', 'a', mix, some(
 ROWS += [
     bad('sample', 'model', 'its network has no shape',
         lambda: d.sample(1, model=d.DDPM(lambda x, t: x, SCHEDULE)), 'function'),
+    bad('sample', 'steps', 'a sampler that takes all of them',
+        lambda: d.sample(1, model=MODEL, sampler=d.ancestral, steps=2), 'ancestral'),
+    bad('steered', 'scale', 'nan', lambda: d.steered(MODEL, MODEL, NAN), 'nan'),
+    bad('steered', 'scale', 'inf', lambda: d.steered(MODEL, MODEL, INF), 'inf'),
+    bad('steered', 'scale', 'a word', lambda: d.steered(MODEL, MODEL, 'two'), 'two'),
+    bad('steered', 'interval[0]', '0',
+        lambda: d.steered(MODEL, MODEL, 2., (0, T)), '0'),
+    bad('steered', 'interval[1]', 'below its start',
+        lambda: d.steered(MODEL, MODEL, 2., (T, T - 1)), str(T - 1)),
+    bad('steered', 'away', 'another schedule',
+        lambda: d.steered(MODEL, d.DDPM(NETWORK, d.cosine_schedule(9)), 2.), 'T = 9'),
+    bad('guided', 'scale', 'nan', lambda: d.guided(MODEL, None, NAN), 'nan'),
     bad('interpolate', 'a', 'outside [-1, 1]', lambda: mix(2 * X[0]), 'from -2 to 2'),
     bad('interpolate', 'b', 'another shape',
         lambda: mix(X[0], X[1, :, :9]), '(3, 9, 32)'),
@@ -755,9 +768,9 @@ def test_every_public_function_has_rows():
     elsewhere = {
         'Averaging', 'Batch', 'Checkpoint', 'Denoiser', 'Draws', 'Estimate', 'Hook',
         'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'clip',
-        'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers', 'guided',
+        'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers',
         'large_variance', 'load', 'pretrained', 'results', 'run_experiment', 'save',
-        'schedules_panel', 'small_variance', 'steered', 'train', 'training_panel',
+        'schedules_panel', 'small_variance', 'train', 'training_panel',
         'usual',
     }
     without = set(d.__all__) - elsewhere - with_rows

@@ -111,6 +111,15 @@ def test_the_warning_says_how_much_is_left():
         d.linear_schedule(100)
 
 
+@pytest.mark.parametrize(
+    'make', [lambda: d.linear_schedule(100), lambda: d.Schedule([0.1, 0.1])]
+)
+def test_the_warning_points_at_the_caller(make):
+    with pytest.warns(UserWarning) as caught:
+        make()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 def test_a_sigmoid_with_another_tau():
     u = torch.linspace(-2, 3, 8, dtype=torch.float64)
     expected = (torch.sigmoid(u[-1] / 0.7) - torch.sigmoid(u / 0.7)) / (

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_whole
+from .checks import check_whole, warn_caller
 
 # %% ../../nbs/plumbing/folders.ipynb #987e283b
 def check_size(size: int):
@@ -152,7 +152,7 @@ def read_folder(
             'picture; put PNG or JPEG files there or in subfolders'
             + (f'. {report}' if report else ''))
     if report:
-        warnings.warn(report, stacklevel=3)
+        warn_caller(report)
     return torch.stack(images), torch.tensor(classes, dtype=torch.int16), names
 
 # %% ../../nbs/plumbing/folders.ipynb #3f4430ad

@@ -157,7 +157,7 @@ ROOMS = {
         Mistake(
             'beta kept while T changes, and nothing said',
             where='warn_of_signal',
-            right='warnings.warn(...)',
+            right='warn_caller(...)',
             wrong='',
             check='02_schedule: len(said) == 5',
         ),
