@@ -308,9 +308,9 @@ ROOMS = {
         Mistake(
             '(B, 1) against (B,) is broadcast',
             where='DDPM.forward',
-            right='prediction.shape != ...',
-            wrong='False',
-            check='04_objective: ddpm_loss(DDPM(lambda x, i: x[:, :1], schedule), ...)',
+            right='check_answer(prediction, xt)',
+            wrong='',
+            check="04_objective: 'should be that of its input' in said",
         ),
         Mistake(
             'min-SNR: the clamp reversed',
