@@ -132,6 +132,13 @@ ROOMS = {
             check='01_data: abs(share - .5) < ...',
         ),
         Mistake(
+            'labels do not follow the mirror',
+            where='Pictures.rows',
+            right='1 - labels[turned, column]',
+            wrong='labels[turned, column]',
+            check='01_data: off.float().mean() < 2',
+        ),
+        Mistake(
             'every epoch in the same order',
             where='batches',
             right='generator(seed, ORDER, ...)',
