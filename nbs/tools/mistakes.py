@@ -136,7 +136,7 @@ ROOMS = {
             where='Pictures.rows',
             right='1 - labels[turned, column]',
             wrong='labels[turned, column]',
-            check='01_data: off.float().mean() < 2',
+            check='01_data: right < 2 < wrong',
         ),
         Mistake(
             'every epoch in the same order',
