@@ -59,16 +59,14 @@ def described(output: dict) -> dict:
 
 
 def read_notebook(name: str, text: str) -> str:
-    """A notebook without hidden cells and directives, with its number in its title; the
-    index with the list of pages."""
+    """A notebook without directives, of hidden cells what they show, with its number in
+    its title; the index with the list of pages."""
     notebook = json.loads(text)
     cells = [cell | {'source': ''.join(cell['source'])} for cell in notebook['cells']]
-    cells = [
-        cell
-        for cell in cells
-        if not re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M)
-    ]
     for cell in cells:
+        if re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M):
+            kept = cell['metadata'].get('tags', [])
+            cell['metadata'] = cell['metadata'] | {'tags': [*kept, 'remove-input']}
         if cell['cell_type'] == 'code':
             cell['source'] = re.sub(r'\A(#\|.*\n?)+', '', cell['source'])
             cell['outputs'] = [described(output) for output in cell['outputs']]
