@@ -29,7 +29,7 @@ from .plumbing.checks import check_finite, check_images
 from .plumbing.checks import check_range, check_whole
 from .plumbing.draws import generator
 from .plumbing.show import to_float, to_uint8
-from .plumbing.types import typed
+from .plumbing.types import Count, typed
 
 # %% ../nbs/08_evaluation.ipynb #4bd647ff
 Images = Float[Tensor, " n c h w"] | UInt8[Tensor, " n c h w"]   # in [-1, 1], or bytes
@@ -494,7 +494,7 @@ def by_step(
     model: Denoiser,
     images: Float[Tensor, " n *picture"] | UInt8[Tensor, " n *picture"],
     terms: Callable = vlb_terms,
-    per_t: int = 4,
+    per_t: Count = 4,
     seed: int = 0,
     draw: Callable | None = None,
 ) -> Float[Tensor, " T per_t"]:
@@ -511,7 +511,6 @@ def by_step(
     """
     x0 = _as_numbers(images)
     check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
-    check_whole('per_t', per_t)
     rng = generator(seed)
     draw = draw or partial(_normal, rng)
     T = model.schedule.T

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .plumbing.checks import check_mixture, check_rest, check_whole
-from .plumbing.types import typed
+from .plumbing.checks import check_mixture, check_rest
+from .plumbing.types import Count, typed
 from .schedule import Schedule
 
 # %% ../nbs/03_forward.ipynb #08453886
@@ -56,9 +56,9 @@ class Mixture:
     def __post_init__(self):
         check_mixture(self.means, self.stds, self.weights)
 
-    def sample(self, n: int, rng: torch.Generator | None = None) -> Tensor:
+    @typed
+    def sample(self, n: Count, rng: torch.Generator | None = None) -> Tensor:
         "Draw n points, with a generator of PyTorch on the CPU."
-        check_whole('n', n)
         k = torch.multinomial(self.weights, n, replacement=True, generator=rng)
         shape = (n, *self.means.shape[1:])
         z = torch.randn(shape, dtype=self.means.dtype, generator=rng)

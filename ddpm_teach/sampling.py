@@ -17,7 +17,7 @@ from torch import Tensor
 from .forward import posterior
 from .objective import Denoiser, evaluating
 from .plumbing.checks import check_finite, check_whole
-from .plumbing.types import typed
+from .plumbing.types import Count, typed
 from .schedule import array_of, small_variance
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
@@ -50,8 +50,8 @@ def ancestral(
     start: int | None = None,
     noise: bool = True,
     keep_x: bool = True,
-    variance=small_variance,
-    every: int = 1,
+    variance: Callable | Tensor = small_variance,
+    every: Count = 1,
 ) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 
@@ -68,7 +68,6 @@ def ancestral(
         First the start, last the pictures at t = 0.
     """
     start = first_step(model, x, start)
-    check_whole('every', every)
     var = array_of(variance, model.schedule).to(x.dtype).to(x.device)
     draw = draw or partial(torch.randn_like, x)
     yield Step(start, x, None)

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Run, Tracker, around, begun,
-    check_start, describe, share_of
+    check_loss, check_start, describe, share_of
 )
 from .objective import denoising
 from .plumbing.draws import Draws
@@ -101,16 +101,12 @@ def loss_of_step(run: Run, batch: Batch) -> Tensor:
 
 def one_step(run: Run, batch: Batch):
     "One step of algorithm 1 (Ho et al. 2020), with clipping and a learning rate."
-    step = len(run.losses)
-    lr = learning_rate(step, run.steps, run.lr)
+    lr = learning_rate(len(run.losses), run.steps, run.lr)
     for group in run.optimiser.param_groups:
         group['lr'] = lr
     value = loss_of_step(run, batch)
     number = mean_over_processes(value)
-    if not math.isfinite(number):
-        raise FloatingPointError(
-            f'the loss is {number} at step {step}, learning rate {lr:.2e}; the last '
-            f'good checkpoint is {run.kept}. Try a smaller lr')
+    check_loss(number, run, lr)
     run.optimiser.zero_grad()
     value.backward()
     average_gradients(run.model.parameters())

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ddpm_teach.plumbing.checks import (
-    check_above_zero, check_fits, check_groups, check_multiple, check_unet, check_whole
+    check_fits, check_groups, check_multiple, check_unet, check_whole
 )
-from .plumbing.types import typed
+from .plumbing.types import Positive, typed
 
 # %% ../nbs/05_unet.ipynb #ae099bef
 @typed
 def time_embedding(
     t: Real[Tensor, " b"],
     dim: int,
-    period: float = 1e4,
+    period: Positive = 1e4,
 ) -> Float[Tensor, " b dim"]:
     """Steps as rows of clocks: sines, then cosines (Vaswani et al. 2017, section 3.5).
 
@@ -35,7 +35,6 @@ def time_embedding(
         period: above 0; the slowest clock runs at 1 / period.
     """
     check_multiple('dim', dim, 2, least=4)
-    check_above_zero('period', period)
     half = dim // 2
     clocks = torch.arange(half, device=t.device)
     speed = torch.exp(-math.log(period) / (half - 1) * clocks)
