@@ -19,7 +19,7 @@ from .plumbing.avatars import draw_characters
 from .plumbing.checks import (
     check_bytes, check_finite, check_labels, check_rows, check_whole)
 from .plumbing.draws import MIRROR, ORDER, Draws, generator
-from .plumbing.folders import pictures, read_folder
+from .plumbing.folders import pictures, read_folder, warn_of_mirrors
 from .plumbing.show import to_float
 from .plumbing.types import typed
 
@@ -147,6 +147,8 @@ def image_folder(
         ValueError: without pictures, or with pictures both in subfolders and beside.
     """
     images, classes, names = read_folder(path, size, progress, channels, layout, white)
+    if mirror:
+        warn_of_mirrors(names)
     return Pictures(images, classes[:, None], {'class': names}, mirror)
 
 # %% ../nbs/01_data.ipynb #da7a0002

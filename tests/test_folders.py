@@ -505,7 +505,7 @@ def test_pictures_beside_subfolders_stop(mixed):
     with pytest.raises(ValueError) as error:
         d.image_folder(mixed)
     said = str(error.value)
-    assert "8 pictures, and 2 more in subfolders ('rejected')" in said
+    assert "8 beside its subfolders, and 2 in them ('rejected')" in said
     assert "Move 'rejected' elsewhere" in said and 'or move the 8 into' in said
 
 
@@ -709,6 +709,25 @@ def test_letters_are_not_mirrored_if_told(tmp_path, mirror):
     firsts = {next(d.batches(data, epoch)).x0[0, 0, 4, 4].item() for epoch in range(20)}
     assert len(firsts) == 1 + mirror
     assert ('half of them' in repr(data)) == mirror
+
+
+@pytest.mark.parametrize('names, warned', [
+    ('AF', True), ('07', True), (['left', 'Right'], True), ('A', False),
+    (['cats', 'dogs'], False), (['leftover', 'right'], False)])
+def test_classes_that_a_mirror_would_change(tmp_path, names, warned):
+    for name, picture in zip(names, noise(2)):
+        (tmp_path / name).mkdir()
+        picture.save(tmp_path / name / 'a.png')
+    _, said = read(tmp_path)
+    assert len(said) == warned and all('say mirror=False' in words for words in said)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        d.image_folder(tmp_path, mirror=False)
+
+
+def test_long_pictures_of_a_dataset(tmp_path):
+    with pytest.warns(UserWarning, match='1 of 3 are more than twice as long as wide'):
+        d.pictures([*noise(2), flat(RED, size=(90, 40))], size=32)
 
 
 @pytest.mark.parametrize('given, said', [
