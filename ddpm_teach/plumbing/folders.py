@@ -450,10 +450,14 @@ def _from_pil(image) -> Tensor:
 
 
 def _check_numbers(x: Tensor | np.ndarray, is_float: bool):
-    "That these are bytes or floats."
+    "That these are bytes or finite floats."
+    if is_float and not (abs(x) < math.inf).all():
+        raise _NoPicture('has numbers that are nan or infinite, all should be finite')
     if x.dtype in (torch.uint8, np.uint8) or is_float:
         return
-    low, high = x.min(), x.max()
+    values = np.asarray(x).astype(float)
+    low = values.min()
+    high = values.max()
     raise _NoPicture(
         f'has dtype {x.dtype}, from {low:g} to {high:g}; it should be bytes, uint8 '
         '(0..255), or floating point: convert it by what it means, so that white is '
@@ -496,8 +500,9 @@ def _from_tensor(image: Tensor) -> Tensor:
         raise _NoPicture(
             f'has shape {tuple(image.shape)}, it should be (1 or 3, height, width); '
             f'{remedy}')
+    image = image.detach().cpu()
     _check_numbers(image, image.is_floating_point())
-    return image.detach().cpu()
+    return image
 
 # %% ../../nbs/plumbing/folders.ipynb #49118c56
 def _is_picture(value) -> bool:
@@ -650,8 +655,11 @@ def _check_array_of_all(data: Tensor | np.ndarray):
     shape = tuple(data.shape)
     is_tensor = isinstance(data, Tensor)
     if is_tensor and len(shape) == 4 and shape[1] not in (1, 3):
-        remedy = 'give data.permute(0, 3, 1, 2)' if shape[3] in (1, 3, 4) else (
-            'data[:, :3] leaves out a fourth channel')
+        remedy = 'take out what is one picture'
+        if shape[3] in (1, 3, 4):
+            remedy = 'give data.permute(0, 3, 1, 2)'
+        elif shape[1] in (2, 4):
+            remedy = f'data[:, :{shape[1] - 1}] leaves out transparency'
         raise ValueError(
             f'pictures: data has shape {shape}, it should be (n, 1 or 3, height, '
             f'width); {remedy}')
@@ -679,7 +687,7 @@ def _check_data(data):
             'pictures: data is a DataLoader, which gives batches; it should be the '
             'dataset: give loader.dataset, and batch_size to train')
     listed = hasattr(data, '__len__') and hasattr(data, '__getitem__')
-    if not listed or len(data) == 0:
+    if not listed or getattr(data, 'ndim', 1) == 0 or len(data) == 0:
         raise ValueError(
             f'pictures: data is a {type(data).__name__} with no length, or empty; it '
             'should have len() and items data[0], data[1], ...; of a stream, take as '
