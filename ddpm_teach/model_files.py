@@ -59,7 +59,7 @@ def bare(module: nn.Module) -> nn.Module:
         module = getattr(module, wrapper(module))
     return module
 
-
+# %% ../nbs/tools/model_files.ipynb #605db2cf
 def plain_names(module: nn.Module) -> dict[str, str]:
     "The names of a state, and what they would be if nothing was wrapped."
     cuts = {}
@@ -76,7 +76,7 @@ def plain_names(module: nn.Module) -> dict[str, str]:
         found[name] = plain
     return found
 
-
+# %% ../nbs/tools/model_files.ipynb #86b89aa5
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     "The state of a module by its plain names."
     names = plain_names(module)
@@ -88,7 +88,7 @@ def put_back(module: nn.Module, state: dict[str, Tensor]):
     names = plain_names(module)
     module.load_state_dict({name: state[names[name]] for name in names})
 
-
+# %% ../nbs/tools/model_files.ipynb #f29a0e63
 def separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     "The same, of kinds that a file knows, and no two with the same memory."
     found = {}
@@ -158,7 +158,7 @@ def check_savable(model: nn.Module):
             'all; it should be a DDPM without one')
     check_config(bare(model.network))
 
-
+# %% ../nbs/tools/model_files.ipynb #62523d63
 def check_config(network: nn.Module):
     "That the arguments of a network can be written."
     config = getattr(network, 'config', None)
@@ -293,7 +293,7 @@ def file_of_model(path: Path) -> Path:
             remedy = '`from_diffusers` reads models of diffusers'
     raise FileNotFoundError(f'{said}; {remedy}')
 
-
+# %% ../nbs/tools/model_files.ipynb #bd924199
 @typed
 def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
     """Read a model that `save` or `train` wrote, ready for sampling.

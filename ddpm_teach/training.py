@@ -20,7 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Run, Tracker, around, begun,
-    check_hooks, check_loss, check_numbers, check_start, describe, share_of, unwrapped
+    check_hooks, check_loss, check_settings, check_start, describe, share_of,
+    unwrapped
 )
 from .model_files import put_back, state_of
 from .objective import denoising
@@ -204,7 +205,7 @@ def train(
     data = as_data(data)
     hooks = usual() if hooks is None else hooks
     check_hooks(hooks)
-    check_numbers(epochs, batch_size, lr, seed)
+    check_settings(epochs, batch_size, lr, seed)
     check_start(model, data, batch_size)
     model = unwrapped(model)
     keep_memory()

@@ -247,10 +247,11 @@ def check_array(name: str, value, array, length: int) -> Tensor:
 # %% ../../nbs/plumbing/checks.ipynb #c4a00012
 def warn_caller(message: str, kind: type[Warning] = UserWarning):
     "Warn, at the nearest line that is not the library's."
-    ours = ('ddpm_teach.', 'contextlib')
     frame = inspect.currentframe().f_back
     level = 2
-    while frame.f_back and frame.f_globals['__name__'].startswith(ours):
+    while frame.f_back and frame.f_globals['__name__'].startswith(
+        ('ddpm_teach.', 'contextlib')
+    ):
         frame = frame.f_back
         level += 1
     warnings.warn(message, kind, stacklevel=level)

@@ -73,7 +73,7 @@ def share(n: int) -> range:
     stop = n * (here.process_index + 1) // here.num_processes
     return range(start, stop)
 
-
+# %% ../../nbs/plumbing/processes.ipynb #668dbaf7
 def fitting(batch_size: int, n: int) -> int:
     """How many of `n` things a batch takes: at most all, a multiple of the processes.
 
@@ -94,7 +94,7 @@ def fitting(batch_size: int, n: int) -> int:
             f'processes, such as {near}')
     return batch_size
 
-
+# %% ../../nbs/plumbing/processes.ipynb #57beece1
 def all_shares(images: Tensor) -> Tensor:
     """What all processes made of their shares, in order."""
     if not several():
@@ -174,7 +174,7 @@ def check_writable(folder: Path):
             f'the folder {str(folder)!r} cannot be made or written to '
             f'({error.strerror}); give another') from None
 
-
+# %% ../../nbs/plumbing/processes.ipynb #1adb7fdf
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Inside, no other process is in here with the same folder, made if need be.
