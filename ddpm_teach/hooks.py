@@ -360,8 +360,8 @@ class Progress(Hook):
         print(planned, file=sys.stderr)
         if run.pictures_in_step < run.batch_size:
             print(
-                f'a step takes {run.pictures_in_step} pictures, since there are only '
-                f'{len(run.data)}', file=sys.stderr)
+                f'a step takes {run.pictures_in_step} pictures, not {run.batch_size}, '
+                f'since there are only {len(run.data)}', file=sys.stderr)
         if len(run.losses) == run.steps:
             print(
                 f'all {run.epochs} epochs are done; with more of them it goes on',
@@ -755,6 +755,7 @@ class Checkpoint(Hook):
     With more `epochs` than it was begun with, a training goes on longer, also a
     finished one: from there with the learning rate of a training that was planned for
     all these epochs. With fewer it ends earlier, but not with fewer than are done.
+    `epochs_kept` says how many epochs are in the checkpoint, also when it is stopped.
 
     Args:
         folder: made if need be; several processes must all be able to read it.
@@ -770,7 +771,7 @@ class Checkpoint(Hook):
         self.folder = Path(folder)
         self.goes_on = resume
         self.held = ExitStack()
-        self.epochs_kept = 0           # that a start with the same folder would go on
+        self.epochs_kept = 0
 
     def path(self, name: str = 'checkpoint.safetensors') -> Path:
         return self.folder / name

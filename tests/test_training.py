@@ -286,7 +286,8 @@ def test_a_batch_larger_than_the_data_is_taken_down(capsys, monkeypatch, tmp_pat
     found = d.train(
         new_model(), PICTURES[:5], 3, batch_size=4096,
         hooks=[Second(), d.Checkpoint(tmp_path), d.Progress()])
-    assert 'a step takes 5 pictures, since there are only 5' in capsys.readouterr().err
+    said = 'a step takes 5 pictures, not 4096, since there are only 5'
+    assert said in capsys.readouterr().err
     log = json.loads((tmp_path / 'log.json').read_text())
     assert len(found.losses) == 3 and log['pictures_per_second'] == 5
 
