@@ -587,7 +587,7 @@ def difference(name: str, was, now) -> str | None:
         inside = [difference(f'{name}.{n}', was.get(n), now.get(n)) for n in names]
         return next(words for words in inside if words)
     words = f'it was made with {name} = {str(was)[:80]}, now it is {str(now)[:80]}'
-    if name == 'checksum_of_pictures':
+    if name in ('pictures', 'checksum_of_pictures'):
         words += (
             ', so the pictures or their order have changed; to begin with what was '
             'learned, train what `load` reads from its model.safetensors')

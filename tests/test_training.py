@@ -121,8 +121,9 @@ def test_a_refusal_can_be_said_in_other_words(tmp_path):
     assert error.value.wrong == 'it was made with lr = 0.002, now it is 0.001'
     with pytest.raises(ValueError, match='network.channels = .8, 16., now it is .8, 8'):
         go(tmp_path, 1, made=lambda: d.UNet(**network().config | dict(channels=(8, 8))))
-    with pytest.raises(ValueError, match='pictures or their order.*what `load` reads'):
-        d.train(new_model(), PICTURES.flip(0), 1, batch_size=16, hooks=quiet(tmp_path))
+    for other in (PICTURES.flip(0), PICTURES[:63]):
+        with pytest.raises(CannotGoOn, match='pictures or their order.*`load` reads'):
+            d.train(new_model(), other, 1, batch_size=16, hooks=quiet(tmp_path))
 
 
 def test_what_is_kept_is_known_when_a_training_is_interrupted(tmp_path):
