@@ -20,8 +20,10 @@ from torch.optim.swa_utils import AveragedModel
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Run, Tracker, around, begun,
-    check_loss, check_start, describe, share_of
+    check_hooks, check_loss, check_settings, check_start, describe, share_of,
+    unwrapped
 )
+from .model_files import put_back, state_of
 from .objective import denoising
 from .plumbing.draws import Draws
 from ddpm_teach.plumbing.processes import (
@@ -85,10 +87,10 @@ class Averaging(Hook):
         return {'decay': describe(self.decay)}
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.average.state_dict()
+        return state_of(self.average)
 
     def restore(self, settings: dict, tensors: dict[str, Tensor]):
-        self.average.load_state_dict(tensors)
+        put_back(self.average, tensors)
 
 # %% ../nbs/06_training.ipynb #a7e00004
 def loss_of_step(run: Run, batch: Batch) -> Tensor:
@@ -119,7 +121,7 @@ def usual(
     folder: str | Path | None = None,
     *,
     resume: bool = True,
-    bf16: bool | None = None,
+    bf16: bool = False,
     progress: bool = True,
     preview: Callable | None = None,
     log_with: Any = None,
@@ -127,10 +129,10 @@ def usual(
     """The usual hooks: averaging, precision, and what is asked for.
 
     Args:
-        folder: where checkpoint, log and model go; None: nowhere.
+        folder: where checkpoint, log and model go, as in `Checkpoint`; None: nowhere.
         resume: go on from the folder's checkpoint.
-        bf16: as in `Precision`.
-        progress: show a bar.
+        bf16: compute in bfloat16: on some machines faster, and other weights come out.
+        progress: say what will be trained, and show a bar.
         preview: called after each epoch, as in `Preview`.
         log_with: trackers, as in `Tracker`; those that write do so into the folder.
     """
@@ -173,37 +175,49 @@ def train(
 ) -> Trained:
     """Train `model` in place (Ho et al. 2020, algorithm 1); return its average.
 
-    Several processes (`accelerate launch`, `torchrun`) share each batch.
+    The same seed gives the same weights (one machine, as many threads). Several
+    processes (`accelerate launch`, `torchrun`) share each batch.
+
+    To begin with what another training has learned, train what `load` reads, into
+    another folder. To lengthen a training, call it again with more epochs and the
+    same folder, whose checkpoint then counts, not the weights of `model`.
 
     Args:
         data: `Pictures`, bytes (n, C, H, W), a dataset of `datasets` or torchvision, a
             list of images, or `Points`.
-        epochs: how often to see each picture; 12,000 give 187 steps of 64.
+        epochs: how often to see each picture; 12,000 give 187 steps of 64. `plan`
+            counts the steps; 4,000 are usual.
         objective: (model, batch, draws) -> loss; by default `denoising()`.
         optimiser: (parameters, lr) -> optimiser.
-        lr: the highest learning rate.
-        batch_size: pictures a step, of all processes together.
+        lr: the highest learning rate, at most 1.
+        batch_size: pictures a step, of all processes together; all if they are fewer.
         seed: of order, mirrors, t and noise, 0 or more.
         device: of one process; by default the best there is.
         hooks: by default `usual()`; `usual('runs/mine')` keeps checkpoint, log and
             model in a folder and goes on from there when it is called again.
 
     Raises:
+        ValueError, TypeError, OSError: before the first step, for what cannot be
+            trained or kept.
         FloatingPointError: when the loss or the weights are not finite. Checkpoint and
             caller's generator are then as they were.
     """
     data = as_data(data)
-    check_start(model, data, epochs, batch_size)
+    hooks = usual() if hooks is None else hooks
+    check_hooks(hooks)
+    check_settings(epochs, batch_size, lr, seed)
+    check_start(model, data, batch_size)
+    model = unwrapped(model)
     keep_memory()
     here = processes()
     device = pick_device(device) if here.num_processes == 1 else here.device
     model.to(device).train()
     run = Run(
         model, data, objective or denoising(), optimiser(model.parameters(), lr),
-        epochs, lr, batch_size, seed, device, usual() if hooks is None else hooks)
+        epochs, lr, batch_size, seed, device, hooks)
     with begun(run):
         for epoch in range(run.epoch, epochs):
-            for batch in batches(data, epoch, batch_size, seed):
+            for batch in batches(data, epoch, run.pictures_in_step, seed):
                 one_step(run, batch)
                 run.tell('after_step')
             run.tell('after_epoch')
