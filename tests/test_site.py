@@ -161,8 +161,8 @@ def solutions_of(path):
     tags = [cell['metadata'].get('tags', []) for cell in notebook['cells']]
     cells = [c for c, t in zip(notebook['cells'], tags) if 'solution' in t]
     texts = [''.join(cell['source']) for cell in cells]
-    prose = 'Under each check'                       # which says that they are folded
-    return [c for c, text in zip(cells, texts) if not text.startswith(prose)]
+    others = ('Under each check', '#| hide')     # what is said of them, and their tests
+    return [c for c, text in zip(cells, texts) if not text.startswith(others)]
 
 
 def test_solutions_are_folded_as_the_pages_say(pages):
