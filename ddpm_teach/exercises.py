@@ -13,10 +13,10 @@ __all__ = ['RIGHT', 'NOT_YET', 'check_stride_end', 'check_abar_by_hand', 'check_
 
 # %% ../nbs/tools/exercises.ipynb #d8cf9049
 import copy
-import inspect
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,6 +61,10 @@ class Exercise:
 
     def __post_init__(self):
         self.__doc__ = self.about
+
+    def case(self, i: int) -> tuple:
+        "The arguments of call i, a copy: to make the same call by hand."
+        return copy.deepcopy(self.cases[i])
 
     def __call__(self, answer: Callable) -> str:
         "`RIGHT`, `NOT_YET` (it returns None), or what is wrong; whatever it does."
@@ -148,11 +152,17 @@ def _short(value) -> str:
     return _listed(found.tolist())
 
 
-def _in_words(exercise: Exercise, case: tuple) -> str:
-    "The call that was made."
-    names = inspect.signature(exercise.right).parameters
-    given = [f'{name} = {_short(value)}' for name, value in zip(names, case)]
-    return f'called with {", ".join(given)}'
+def _in_words(exercise: Exercise, i: int) -> str:
+    "Call i: what can be said of it in numbers, and a line that makes it again."
+    names, = re.findall(r'`\w+\(.*?\)`', exercise.about)[:1]
+    name, _, arguments = names.strip('`)').partition('(')
+    said = []
+    for argument, value in zip(arguments.split(', '), exercise.cases[i]):
+        short = _short(value)
+        if not short.startswith(('a ', 'numbers of')):
+            said.append(f'{argument} = {short}')
+    given = f'It was called with {", ".join(said)}. ' if said else ''
+    return f'{given}The same call:\nprint({name}(*check_{name}.case({i})))'
 
 # %% ../nbs/tools/exercises.ipynb #01a23098
 def _difference(
@@ -205,10 +215,10 @@ def _complaint(result, right, statistics: Callable | None) -> str | None:
                 f'it returns {len(ours)}')
     pairs = zip(result, right) if isinstance(right, tuple) else [(result, right)]
     kinds = [isinstance(r, Tensor) and isinstance(w, Tensor) for r, w in pairs]
-    for a, b, same_kind in zip(ours, theirs, kinds):
+    for i, (a, b, same_kind) in enumerate(zip(ours, theirs, kinds), 1):
         said = _difference(a, b, same_kind, statistics)
         if said:
-            return said
+            return said if len(theirs) == 1 else f'result {i} of {len(theirs)}: {said}'
     return None
 
 # %% ../nbs/tools/exercises.ipynb #b35a2995
@@ -219,6 +229,64 @@ def _known(results: list, wrongs: list, statistics: Callable | None) -> bool:
         return all(_agree(result, wrong, statistics) for result, wrong in pairs)
     except Exception:                                    # something that is not numbers
         return False
+
+# %% ../nbs/tools/exercises.ipynb #9d239af7
+_RELATIONS = {
+    'The sign is the other way round.': torch.neg,
+    'A factor of two: that is twice what it should be.': lambda right: 2 * right,
+    'A factor of two: that is half of what it should be.': lambda right: right / 2,
+    'That is the square of what was asked for: a root is missing.': torch.square,
+    'That is the root of what was asked for: there is one root too many.': torch.sqrt,
+    'Upside down: that is 1 divided by what was asked for.': torch.reciprocal,
+    'That is 1 minus what was asked for.': lambda right: 1 - right,
+    'One too small.': lambda right: right - 1,
+    'One too large.': lambda right: right + 1,
+    'The right numbers in the reverse order.': lambda right: right.flip(0),
+}
+
+
+def _changed(right, change: Callable):
+    "A right answer with all its parts changed."
+    parts = [change(torch.atleast_1d(p)).reshape(p.shape) for p in _flat(right)]
+    return tuple(parts) if isinstance(right, tuple) else parts[0]
+
+
+def _flat(right) -> list[Tensor]:
+    return [part.double() for part in _parts(right, right)]
+
+# %% ../nbs/tools/exercises.ipynb #604baa96
+def _factor(results: list, rights: list) -> str | None:
+    "The one number that all results are too large by, in words."
+    ours = []
+    theirs = []
+    for result, right in zip(results, rights):
+        ours += [part.double().flatten() for part in _parts(result, right)]
+        theirs += [part.flatten() for part in _flat(right)]
+    if [len(a) for a in ours] != [len(b) for b in theirs]:
+        return None
+    right = torch.cat(theirs)
+    ratio = (torch.cat(ours) / right)[right != 0]
+    if len(ratio) < 2 or not ratio.isfinite().all() or ratio[0] == 0:
+        return None
+    if not torch.allclose(ratio, ratio[0], rtol=1e-6, atol=0):
+        return None
+    return f'Every number is {ratio[0]:.5g} times what it should be.'
+
+
+def _relation(results: list, rights: list) -> str | None:
+    "What the results have to do with the right ones, if it is something simple."
+    if _known(results, rights, None):                    # right, but of another type
+        return None
+    for message, change in _RELATIONS.items():
+        if _known(results, [_changed(right, change) for right in rights], None):
+            return message
+    if all(isinstance(right, tuple) for right in rights):
+        if _known(results, [right[::-1] for right in rights], None):
+            return 'The right results, exchanged.'
+    try:
+        return _factor(results, rights)
+    except Exception:                                    # something that is not numbers
+        return None
 
 # %% ../nbs/tools/exercises.ipynb #8e496fc4
 def _diagnose(exercise: Exercise, answer: Callable) -> str:
@@ -233,7 +301,7 @@ def _diagnose(exercise: Exercise, answer: Callable) -> str:
         results = _results(answer, cases)
     except (Exception, SystemExit) as error:
         name = type(error).__name__
-        return f'It stops with {name}: {error}. It was {_in_words(exercise, cases[0])}.'
+        return f'It stops with {name}: {error}. {_in_words(exercise, 0)}'
     if all(result is None for result in results):
         return NOT_YET
     rights = _results(exercise.right, cases)
@@ -244,7 +312,8 @@ def _diagnose(exercise: Exercise, answer: Callable) -> str:
         if _known(results, _results(wrong, cases), statistics):
             return message
     i = next(i for i, text in enumerate(said) if text)
-    return f'Not yet: {said[i]}. It was {_in_words(exercise, cases[i])}.'
+    relation = _relation(results, rights) if statistics is None else None
+    return f'{relation or f"Not yet: {said[i]}."} {_in_words(exercise, i)}'
 
 # %% ../nbs/tools/exercises.ipynb #9fbf55fe
 check_stride_end = Exercise(
@@ -265,6 +334,22 @@ check_stride_end = Exercise(
         'sqrt(1 - abar).':
             lambda x0, eps, abar: abar**.5 * x0 + (1 - abar**.5) * eps,
     })
+
+# %% ../nbs/tools/exercises.ipynb #0673ad2e
+check_stride_end.mistakes |= {
+    'The noise must be added, not taken away.':
+        lambda x0, eps, abar: abar**.5 * x0 - (1 - abar)**.5 * eps,
+    'That is the picture alone; its noise is missing.':
+        lambda x0, eps, abar: abar**.5 * x0,
+    'The picture has a factor: sqrt(abar).':
+        lambda x0, eps, abar: x0 + (1 - abar)**.5 * eps,
+    'The noise has a factor: sqrt(1 - abar).':
+        lambda x0, eps, abar: abar**.5 * x0 + eps,
+    'Both have the factor sqrt(abar); the noise has sqrt(1 - abar).':
+        lambda x0, eps, abar: abar**.5 * (x0 + eps),
+    'The shares are exchanged, and their roots are missing.':
+        lambda x0, eps, abar: (1 - abar) * x0 + abar * eps,
+}
 
 # %% ../nbs/tools/exercises.ipynb #96e69367
 def _f(*numbers: float) -> Tensor:
@@ -305,6 +390,20 @@ check_abar_by_hand = Exercise(
             lambda betas: 1 - _from_one((1 - betas).cumprod(0)),
     })
 
+# %% ../nbs/tools/exercises.ipynb #f10c03b3
+check_abar_by_hand.mistakes |= {
+    'That begins with 0: at t = 0 nothing has been added, and abar_0 = 1.':
+        lambda betas: torch.cat([_f(0.), (1 - betas).cumprod(0)]),
+    'That is alpha without its product, and abar_0 = 1 is missing.':
+        lambda betas: 1 - betas,
+    'The last number is missing: T betas make T + 1 of abar, 0..T.':
+        lambda betas: _from_one((1 - betas).cumprod(0))[:-1],
+    'exp(-sum of the betas) is right for small betas only: the product of 1 - beta.':
+        lambda betas: _from_one((-betas.cumsum(0)).exp()),
+    'The product of 1 - sqrt(beta): beta is a variance, and 1 - beta what it leaves.':
+        lambda betas: _from_one((1 - betas.sqrt()).cumprod(0)),
+}
+
 # %% ../nbs/tools/exercises.ipynb #28975779
 def _first(where: Tensor) -> int:
     "The index of the first entry that is true."
@@ -333,6 +432,20 @@ check_more_noise = Exercise(
         'schedule says.':
             lambda schedule: schedule.T // 2,
     })
+
+# %% ../nbs/tools/exercises.ipynb #01ffa133
+check_more_noise.mistakes |= {
+    'That is how many t hold more noise; the first of them is asked for.':
+        lambda schedule: int((schedule.snr < 1).sum()),
+    'At t = 0 there is no noise at all. (`argmax` of what is never true is 0.)':
+        lambda schedule: 0,
+    'T is the last such t, not the first.':
+        lambda schedule: schedule.T,
+    'There the amplitude of the noise is a half. Compare variances: 1 - abar, abar.':
+        lambda schedule: _first((1 - schedule.abar).sqrt() > .5),
+    'There the noise is larger than the amplitude of the picture: compare variances.':
+        lambda schedule: _first((1 - schedule.abar).sqrt() > schedule.abar),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10001
 def _cosine_betas(T: int, s: float, power: int = 2, largest: float = .999) -> Tensor:
@@ -369,6 +482,27 @@ check_cosine_betas = Exercise(
             lambda T, s: _cosine_betas(T, 0.),
     })
 
+# %% ../nbs/tools/exercises.ipynb #c553ee98
+def _cosine_betas_of(angle: Callable, T: int) -> Tensor:
+    "As `_cosine_betas`, with another angle, a function of t / T."
+    f = torch.cos(angle(torch.arange(T + 1, dtype=torch.float64) / T))**2
+    return (1 - f[1:] / f[:-1]).clamp(max=.999)
+
+# %% ../nbs/tools/exercises.ipynb #b1b3f4c2
+check_cosine_betas.mistakes |= {
+    'That is alpha, the share that a step keeps; beta is 1 - alpha.':
+        lambda T, s: 1 - _cosine_betas(T, s),
+    'Upside down: the ratio is abar_t / abar_{t-1}, which is less than 1.':
+        lambda T, s: _cosine_abar(T, s)[:-1] / _cosine_abar(T, s)[1:] - 1,
+    'The denominator 1 + s is missing: the end of the cosine is at t = T.':
+        lambda T, s: _cosine_betas_of(lambda u: (u + s) * math.pi / 2, T),
+    'The cosine runs over half a turn; a quarter was meant: pi / 2.':
+        lambda T, s: _cosine_betas_of(lambda u: (u + s) / (1 + s) * math.pi, T),
+    'One step late: beta_1 leads from t = 0 to t = 1.':
+        lambda T, s: _cosine_betas_of(
+            lambda u: (u + 1 / T + s) / (1 + s) * math.pi / 2, T),
+}
+
 # %% ../nbs/tools/exercises.ipynb #1b2e2db4
 check_clean = Exercise(
     '`clean(xt, eps, abar)`: x_0 from x_t, its noise and abar_t. Numbers or tensors, '
@@ -392,6 +526,20 @@ check_clean = Exercise(
         'Only the picture was scaled up; the noise must be taken away before.':
             lambda xt, eps, abar: xt / abar.sqrt() - (1 - abar).sqrt() * eps,
     })
+
+# %% ../nbs/tools/exercises.ipynb #8282dfdd
+check_clean.mistakes |= {
+    'The noise has a factor: sqrt(1 - abar).':
+        lambda xt, eps, abar: (xt - eps) / abar.sqrt(),
+    'The two roots are exchanged: sqrt(abar) belongs to the picture.':
+        lambda xt, eps, abar: (xt - abar.sqrt() * eps) / (1 - abar).sqrt(),
+    'Divide by sqrt(abar), the picture is too small; that makes it smaller still.':
+        lambda xt, eps, abar: (xt - (1 - abar).sqrt() * eps) * abar.sqrt(),
+    'That is the way there, from a picture to its noised one; solve it for x_0.':
+        lambda xt, eps, abar: abar.sqrt() * xt + (1 - abar).sqrt() * eps,
+    'Amplitudes do not add up to 1: the noise has the factor sqrt(1 - abar).':
+        lambda xt, eps, abar: (xt - (1 - abar.sqrt()) * eps) / abar.sqrt(),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10002
 def _pixels(*numbers: float) -> Tensor:
@@ -441,6 +589,22 @@ check_noised_batch = Exercise(
             _a_step_early,
     })
 
+# %% ../nbs/tools/exercises.ipynb #0510ebf3
+check_noised_batch.mistakes |= {
+    'The two roots are exchanged: sqrt(abar) belongs to the picture.':
+        _jump(lambda abar: (1 - abar).sqrt(), lambda rest: (1 - rest).sqrt()),
+    'Amplitudes do not add up to 1: the noise has the factor sqrt(1 - abar).':
+        _jump(Tensor.sqrt, lambda rest: 1 - (1 - rest).sqrt()),
+    'The noise must be added, not taken away.':
+        _jump(Tensor.sqrt, lambda rest: -rest.sqrt()),
+    'The noise has a factor: sqrt(1 - abar).':
+        _jump(Tensor.sqrt, torch.ones_like),
+    'The picture has a factor: sqrt(abar).':
+        _jump(torch.ones_like, Tensor.sqrt),
+    'The noise is missing.':
+        _jump(Tensor.sqrt, torch.zeros_like),
+}
+
 # %% ../nbs/tools/exercises.ipynb #b3c10003
 def _opinions(x0, xt, t, schedule) -> tuple:
     "What x_t and what x_0 say of x_{t-1}: two means with their variances."
@@ -471,7 +635,7 @@ def _merged(merge: Callable = _merge, **changes: Callable) -> Callable:
         opinions = dict(zip(names, _opinions(x0, xt, t, schedule)))
         for name, change in changes.items():
             opinions[name] = change(x0, xt, t, schedule)
-        return merge(**opinions)
+        return merge(*opinions.values())
     return answer
 
 # %% ../nbs/tools/exercises.ipynb #60b93c21
@@ -496,6 +660,51 @@ check_two_opinions = Exercise(
         'one, so precisions (1 / variance) do.':
             _merged(_merge_and_add_variances),
     })
+
+# %% ../nbs/tools/exercises.ipynb #0e933e52
+check_two_opinions.mistakes |= {
+    'Mean and variance are exchanged: the mean comes first.':
+        _merged(lambda *opinions: _merge(*opinions)[::-1]),
+    'That is the plain average of two means; the surer opinion, with the smaller '
+    'variance, counts more.':
+        _merged(lambda a, var_a, b, var_b: (
+            (a + b) / 2, _merge(a, var_a, b, var_b)[1])),
+    'Those are the plain averages of means and variances: weight the means by their '
+    'precisions, 1 / variance, and add the precisions up.':
+        _merged(lambda a, var_a, b, var_b: ((a + b) / 2, (var_a + var_b) / 2)),
+    'A plain average of the means, and variances added up: weight the means by their '
+    'precisions, and add the precisions up.':
+        _merged(lambda a, var_a, b, var_b: ((a + b) / 2, var_a + var_b)),
+    'A plain average of the means, with a quarter of the summed variances: that is the '
+    'law of an average, not what two witnesses together say.':
+        _merged(lambda a, var_a, b, var_b: ((a + b) / 2, (var_a + var_b) / 4)),
+}
+
+# %% ../nbs/tools/exercises.ipynb #289692cc
+def _second(pair: tuple, change: Callable) -> tuple:
+    return pair[0], change(pair[1])
+
+
+check_two_opinions.mistakes |= {
+    'The mean is right. The second is the precision; the variance is 1 divided by it.':
+        _merged(lambda *opinions: _second(_merge(*opinions), torch.reciprocal)),
+    'The mean is right. The second is the standard deviation; the variance is asked '
+    'for.':
+        _merged(lambda *opinions: _second(_merge(*opinions), torch.sqrt)),
+    'The mean is right. Variances are averaged; two opinions are surer than one.':
+        _merged(lambda a, var_a, b, var_b: (
+            _merge(a, var_a, b, var_b)[0], (var_a + var_b) / 2)),
+    'Weights were standard deviations; precisions are 1 / variance.':
+        _merged(lambda a, var_a, b, var_b: (
+            _merge(a, var_a.sqrt(), b, var_b.sqrt())[0],
+            _merge(a, var_a, b, var_b)[1])),
+    'x_0 says sqrt(abar_{t-1}) x_0: the picture has shrunk on the way to t - 1.':
+        _merged(b=lambda x0, xt, t, schedule: x0),
+    'abar_{t-1} without the root: the picture has shrunk by sqrt(abar_{t-1}).':
+        _merged(b=lambda x0, xt, t, schedule: schedule.abar[t - 1] * x0),
+    'Divide x_t by the root of alpha_t: the step has shrunk x_{t-1} by that.':
+        _merged(a=lambda x0, xt, t, schedule: xt / schedule.alpha[t]),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10004
 def _score(xt: Tensor, t: Tensor, world: Mixture, schedule: Schedule) -> Tensor:
@@ -539,6 +748,22 @@ check_score = Exercise(
             _score_of(shrink=_as_it_is),
     })
 
+# %% ../nbs/tools/exercises.ipynb #5ac6a2cd
+check_score.mistakes |= {
+    'That is not divided by the variance of the noise, 1 - abar.':
+        _score_of(size=torch.ones_like),
+    'Not divided by 1 - abar, and the wrong way round: it points to the picture.':
+        _score_of(size=torch.ones_like, sign=-1),
+    'Divided by abar; the variance of the noise is 1 - abar.':
+        _score_of(size=lambda rest: 1 - rest),
+    'The sign, and x_0 has shrunk on the way: (sqrt(abar) x_0 - x_t) / (1 - abar).':
+        _score_of(shrink=_one, sign=-1),
+    'x_0 has shrunk on the way, sqrt(abar) x_0, and divide by 1 - abar, not its root.':
+        _score_of(shrink=_one, size=Tensor.sqrt),
+    'That is the belief, not an arrow: (sqrt(abar) x_0 - x_t) / (1 - abar).':
+        lambda xt, t, world, schedule: world.x0_mean(xt, t, schedule),
+}
+
 # %% ../nbs/tools/exercises.ipynb #fc62a694
 check_eps_to_v_weight = Exercise(
     '`eps_to_v_weight(snr)`: the weight that turns an unweighted loss on eps into one '
@@ -555,6 +780,18 @@ check_eps_to_v_weight = Exercise(
         'That is x_0 in terms of eps. v in terms of x_0 is missing: snr + 1.':
             lambda snr: 1 / snr,
     })
+
+# %% ../nbs/tools/exercises.ipynb #3c2bf0f1
+check_eps_to_v_weight.mistakes |= {
+    'snr + 1 is in the right place; eps in terms of x_0 divides it, by snr.':
+        lambda snr: snr * (snr + 1),
+    'That turns v into x_0; eps in terms of x_0 is missing.':
+        lambda snr: 1 / (snr + 1),
+    'The root is too much: losses are squares, their weights are not rooted.':
+        lambda snr: ((snr + 1) / snr).sqrt(),
+    'Squared once too often: snr is a ratio of squares already.':
+        lambda snr: ((snr + 1) / snr)**2,
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10005
 def _kl_weight(weight: Callable) -> Callable:
@@ -586,6 +823,23 @@ check_kl_weight = Exercise(
         'That is the weight for the other variance, sigma_t^2 = posterior_var.':
             _kl_weight_of_the_other_variance,
     })
+
+# %% ../nbs/tools/exercises.ipynb #8cd2f5fd
+check_kl_weight.mistakes |= {
+    'sqrt(alpha_t) is squared with the rest of the mean: alpha_t.':
+        _kl_weight(lambda alpha, beta, noise: beta / (2 * alpha.sqrt() * noise)),
+    'sqrt(1 - abar_t) is squared with the rest of the mean: 1 - abar_t.':
+        _kl_weight(lambda alpha, beta, noise: beta / (2 * alpha * noise.sqrt())),
+    'That is the factor of (x_0 - x0_hat)^2; one of eps was asked for.':
+        lambda t, schedule: schedule.abar[t - 1] * schedule.beta[t] / (
+            2 * (1 - schedule.abar[t])**2),
+    'That is the factor of the simple loss; the bound weighs each step.':
+        lambda t, schedule: 1.,
+    'That is only 1 / (2 sigma^2); the difference of means has a factor as well.':
+        _kl_weight(lambda alpha, beta, noise: 1 / (2 * beta)),
+    'Not divided by 2 sigma_t^2 = 2 beta_t yet.':
+        _kl_weight(lambda alpha, beta, noise: beta**2 / (alpha * noise)),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10006
 def _mean(eps, xt, t, schedule):
@@ -629,6 +883,30 @@ check_mean_from_eps = Exercise(
         'The root of 1 - abar is missing.':
             _mean_with(lambda beta, abar: beta / (1 - abar)),
     })
+
+# %% ../nbs/tools/exercises.ipynb #807ba657
+def _mean_one_step_off(eps, xt, t, schedule):
+    share = schedule.beta[t] / (1 - schedule.abar[t - 1]).sqrt()
+    return (xt - share * eps) / schedule.alpha[t].sqrt()
+
+# %% ../nbs/tools/exercises.ipynb #8af6aa36
+check_mean_from_eps.mistakes |= {
+    'The noise must be taken away, not added.':
+        _mean_with(lambda beta, abar: -beta / (1 - abar).sqrt()),
+    'abar is one step off: eps_hat is the noise of x_t, of variance 1 - abar_t.':
+        _mean_one_step_off,
+    'Divide by the root of alpha_t: alpha_t is a share of the variance.':
+        lambda eps, xt, t, schedule: _mean(eps, xt, t, schedule)
+        / schedule.alpha[t].sqrt(),
+    'Divide by sqrt(alpha_t): the step has shrunk the picture; that shrinks it again.':
+        lambda eps, xt, t, schedule: _mean(eps, xt, t, schedule) * schedule.alpha[t],
+    'beta_t is divided by sqrt(1 - abar_t): eps_hat has variance 1, the noise of x_t '
+    'has not.':
+        _mean_with(lambda beta, abar: beta),
+    'All the noise so far was taken away, sqrt(1 - abar_t) of it; one step takes '
+    'beta_t / sqrt(1 - abar_t).':
+        _mean_with(lambda beta, abar: (1 - abar).sqrt()),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10007
 def _squared_error(guess, x0, eps):
@@ -675,6 +953,40 @@ check_simple_loss = Exercise(
             _loss(shown=_the_picture_itself),
     })
 
+# %% ../nbs/tools/exercises.ipynb #a7a21c92
+def _in_column(picture: Callable, noise: Callable, array: str = 'abar') -> Callable:
+    "As `_jump`, for numbers (B, 1)."
+    def noised(x0, t, schedule, eps):
+        share = getattr(schedule, array)[t][:, None]
+        return picture(share) * x0 + noise(1 - share) * eps
+    return noised
+
+
+def _numbers_a_step_early(x0, t, schedule, eps):
+    return q_sample(x0, (t - 1).clamp(min=1), schedule, eps) * (t > 1)[:, None] + (
+        x0 * (t == 1)[:, None])
+
+# %% ../nbs/tools/exercises.ipynb #9d64b9a4
+check_simple_loss.mistakes |= {
+    'abar is one step off: x_t has the noise of step t. abar[0] is 1 and belongs to t '
+    '= 0, so the index is t, not t - 1.':
+        _loss(shown=_numbers_a_step_early),
+    'Variances for roots: picture and noise enter x_t with sqrt(abar) and sqrt(1 - '
+    'abar).':
+        _loss(shown=_in_column(_as_it_is, _as_it_is)),
+    'A variance for a root: the noise enters x_t with sqrt(1 - abar).':
+        _loss(shown=_in_column(Tensor.sqrt, _as_it_is)),
+    'A variance for a root: the picture enters x_t with sqrt(abar).':
+        _loss(shown=_in_column(_as_it_is, Tensor.sqrt)),
+    'alpha instead of abar: x_t holds the noise of all steps so far.':
+        _loss(shown=_in_column(Tensor.sqrt, Tensor.sqrt, 'alpha')),
+    'The two roots in x_t are exchanged: sqrt(abar) belongs to the picture.':
+        _loss(shown=_in_column(
+            lambda abar: (1 - abar).sqrt(), lambda rest: (1 - rest).sqrt())),
+    'The network was shown the noise alone; show it x_t.':
+        _loss(shown=lambda x0, t, schedule, eps: eps),
+}
+
 # %% ../nbs/tools/exercises.ipynb #af7e5b10
 check_multiplications = Exercise(
     '`multiplications(c_in, c_out, side)`: how many a 3x3 convolution makes on a '
@@ -691,6 +1003,20 @@ check_multiplications = Exercise(
         'Every output channel sees every input channel: their numbers multiply.':
             lambda c_in, c_out, side: 9 * (c_in + c_out) * side**2,
     })
+
+# %% ../nbs/tools/exercises.ipynb #2c3d66be
+check_multiplications.mistakes |= {
+    'A 3x3 convolution has nine weights for each pair of channels, not three.':
+        lambda c_in, c_out, side: 3 * c_in * c_out * side**2,
+    'That leaves out the edge; with padding the result is as large as the picture.':
+        lambda c_in, c_out, side: 9 * c_in * c_out * (side - 2)**2,
+    'Only c_in: each of the c_out channels needs as many again.':
+        lambda c_in, c_out, side: 9 * c_in * side**2,
+    'Only c_out: each of them sees all c_in channels.':
+        lambda c_in, c_out, side: 9 * c_out * side**2,
+    'Additions were counted as well; only multiplications were asked for.':
+        lambda c_in, c_out, side: 18 * c_in * c_out * side**2,
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10010
 def _clocks(t: Tensor, dim: int, last: int = 1, scale: float = 1.) -> list[Tensor]:
@@ -718,6 +1044,27 @@ check_embed = Exercise(
         'Only the sines: half of the numbers are missing.':
             lambda t, dim: _clocks(t, dim)[0],
     })
+
+# %% ../nbs/tools/exercises.ipynb #017ff5eb
+def _clocks_rising(t: Tensor, dim: int) -> list[Tensor]:
+    k = torch.arange(dim // 2, dtype=torch.float64)
+    angle = t[:, None] * 1e4**(k / (dim // 2 - 1))
+    return [angle.sin(), angle.cos()]
+
+# %% ../nbs/tools/exercises.ipynb #76e3051b
+check_embed.mistakes |= {
+    'Only the cosines: half of the numbers are missing.':
+        lambda t, dim: _clocks(t, dim)[1],
+    'The speeds rise, from 1 to 10000; they fall, from 1 to 1 / 10000.':
+        lambda t, dim: torch.cat(_clocks_rising(t, dim), 1),
+    'They alternate, and the slowest clock is too fast: here all sines come first, and '
+    'there are dim / 2 - 1 steps from 1 to 1 / 10000.':
+        lambda t, dim: torch.stack(_clocks(t, dim, last=0), 2).flatten(1),
+    'A whole turn for each unit of t (2 pi): sin(t) was meant.':
+        lambda t, dim: torch.cat(_clocks(t, dim, scale=2 * math.pi), 1),
+    'The shape is turned: one row for each step, (B, dim).':
+        lambda t, dim: torch.cat(_clocks(t, dim), 1).T,
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10011
 _TABLE = _f(.5, -1., .3, .8, -.2, .6, 1.1, .4).reshape(2, 4)
@@ -754,6 +1101,24 @@ check_with_time = Exercise(
         'The time was averaged over the batch; each picture has its own.':
             lambda h, emb, linear: h + _everywhere(linear(F.silu(emb)).mean(0)[None]),
     })
+
+# %% ../nbs/tools/exercises.ipynb #be194e22
+check_with_time.mistakes |= {
+    'That is another bend (ReLU): F.silu.':
+        lambda h, emb, linear: h + _everywhere(linear(F.relu(emb))),
+    'That is the sigmoid; silu is x * sigmoid(x).':
+        lambda h, emb, linear: h + _everywhere(linear(emb.sigmoid())),
+    'That is the GELU; the bend is F.silu.':
+        lambda h, emb, linear: h + _everywhere(linear(F.gelu(emb))),
+    'The picture was bent as well; only the embedding is.':
+        lambda h, emb, linear: F.silu(h) + _everywhere(linear(F.silu(emb))),
+    'That is the time alone, without h.':
+        lambda h, emb, linear: 0 * h + _everywhere(linear(F.silu(emb))),
+    'The time was taken away; add it.':
+        lambda h, emb, linear: h - _everywhere(linear(F.silu(emb))),
+    'h was scaled by 1 + time; here the time is only added.':
+        lambda h, emb, linear: h * (1 + _everywhere(linear(F.silu(emb)))),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10012
 def _through(x, down: list, up: list, take: int = -1, early: bool = False):
@@ -808,6 +1173,21 @@ check_through = Exercise(
             _only_down,
     })
 
+# %% ../nbs/tools/exercises.ipynb #c1911b8f
+check_through.mistakes |= {
+    'Up in the reverse order: `up` is listed as it is walked.':
+        lambda x, down, up: _through(x, down, up[::-1]),
+    'Down in the reverse order: `down` is listed as it is walked.':
+        lambda x, down, up: _through(x, down[::-1], up),
+    'The two arguments of the way up are exchanged: `layer(x, skip)`.':
+        lambda x, down, up: _through(
+            x, down, [lambda a, b, layer=layer: layer(b, a) for layer in up]),
+    'Kept was what each layer was given, and it was picked up in the wrong order.':
+        partial(_through, take=0, early=True),
+    'One step up is missing.':
+        lambda x, down, up: _through(x, down, up[:-1]),
+}
+
 # %% ../nbs/tools/exercises.ipynb #6f225fcb
 check_what_is_left = Exercise(
     '`what_is_left(d, k)`: the share of the first weights in a moving average after k '
@@ -824,6 +1204,22 @@ check_what_is_left = Exercise(
         'Each update takes a share of what is left, not of the beginning.':
             lambda d, k: 1 - k * (1 - d),
     })
+
+# %% ../nbs/tools/exercises.ipynb #6aec28b4
+check_what_is_left.mistakes |= {
+    'One update too many: after k of them it is d**k.':
+        lambda d, k: d**(k + 1),
+    'One update is missing: after k of them it is d**k.':
+        lambda d, k: d**(k - 1),
+    'That is how much is new if d were the share that is replaced; d is kept.':
+        lambda d, k: 1 - (1 - d)**k,
+    'That is the share of the last new weights, (1 - d); the first were asked for.':
+        lambda d, k: 1 - d,
+    'That is after one update; k were asked for.':
+        lambda d, k: d,
+    'Base and exponent are exchanged: d is multiplied k times.':
+        lambda d, k: k**d,
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10013
 def _average(start: Tensor, weights: Tensor, d: float) -> Tensor:
@@ -852,6 +1248,26 @@ check_moving_average = Exercise(
         'The first weights were never updated. (Who calls `update_parameters`?)':
             lambda weights, d: weights[0],
     })
+
+# %% ../nbs/tools/exercises.ipynb #2af28a1a
+check_moving_average.mistakes |= {
+    'It starts from zero, and the first weights are left out; it should start as '
+    'weights[0].':
+        lambda weights, d: _average(0 * weights[0], weights[1:], d),
+    'It starts from zero, and is divided by 1 - d**n to make up for it; it should '
+    'start as weights[0].':
+        lambda weights, d: _average(0 * weights[0], weights, d)
+        / (1 - d**len(weights)),
+    'The last weights are missing: the loop ends one too early.':
+        lambda weights, d: _average(weights[0], weights[1:-1], d),
+    'From the last to the first; it starts as weights[0].':
+        lambda weights, d: _average(weights[-1], weights.flip(0)[1:], d),
+    'It starts from zero, and d is swapped: it is the share that the average keeps.':
+        lambda weights, d: _average(0 * weights[0], weights, 1 - d),
+    'The shares do not add up to 1: the new weights get 1 - d, not all of themselves.':
+        lambda weights, d: sum(
+            w * d**i for i, w in enumerate(weights.flip(0))),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10014
 def _gradient(w: Tensor, loss: Callable) -> Tensor:
@@ -902,6 +1318,22 @@ check_descend = Exercise(
             lambda w, loss, lr, n: w,
     })
 
+# %% ../nbs/tools/exercises.ipynb #d2597fd5
+check_descend.mistakes |= {
+    'The learning rate is missing: a step is lr times the gradient.':
+        lambda w, loss, lr, n: _descend(w, loss, 1., n),
+    'One step too many.':
+        lambda w, loss, lr, n: _descend(w, loss, lr, n + 1),
+    'The learning rate was divided by n; each step takes all of it.':
+        lambda w, loss, lr, n: _descend(w, loss, lr / n, n),
+    'Twice the learning rate.':
+        lambda w, loss, lr, n: _descend(w, loss, 2 * lr, n),
+    'That is the loss; return the weights.':
+        lambda w, loss, lr, n: loss(_descend(w, loss, lr, n)),
+    'Uphill, with gradients that are kept: subtract, and empty .grad before each step.':
+        lambda w, loss, lr, n: _descend_with_all_gradients(w, loss, -lr, n),
+}
+
 # %% ../nbs/tools/exercises.ipynb #b3c10015
 def _of_times(t: Tensor) -> dict[str, tuple[float, float]]:
     "What counts in drawn steps: each number with its standard error."
@@ -944,6 +1376,23 @@ check_draw_times = Exercise(
             lambda n, T: torch.arange(n) % T + 1,
     })
 
+# %% ../nbs/tools/exercises.ipynb #c5a45f51
+check_draw_times.mistakes |= {
+    'In order of size: draw them at random and leave them as they come.':
+        lambda n, T: torch.randint(1, T + 1, (n,)).sort().values,
+    'From 0 to T, and the ends get half their share: rounding does that. '
+    '`torch.randint` has no such ends; it can begin at 1.':
+        lambda n, T: (T * torch.rand(n)).round().long(),
+    'Always T; each picture needs a step of its own.':
+        lambda n, T: torch.full((n,), T),
+    'Always 1; each picture needs a step of its own.':
+        lambda n, T: torch.full((n,), 1),
+    'From 2 to T: t = 1 is a step like the others.':
+        lambda n, T: torch.randint(2, T + 1, (n,)),
+    'From 1 to T + 1: there is no such step; the upper end of randint is not included.':
+        lambda n, T: torch.randint(1, T + 2, (n,)),
+}
+
 # %% ../nbs/tools/exercises.ipynb #b3c10016
 def _last_line(mean, variance, z, t, power: float = .5, last: int = 1):
     "The line with another power of the variance, or noise down to another t."
@@ -968,6 +1417,22 @@ check_last_line = Exercise(
         'At t = 2 there is noise still; only the last step, t = 1, has none.':
             partial(_last_line, last=2),
     })
+
+# %% ../nbs/tools/exercises.ipynb #6ddfd535
+check_last_line.mistakes |= {
+    'Noise at t = 1 only: it is the other way round.':
+        lambda mean, variance, z, t: mean + (variance**.5 * z if t == 1 else 0),
+    'The draw z is missing: sqrt(variance) times z.':
+        lambda mean, variance, z, t: mean + (variance**.5 if t > 1 else 0),
+    'z without its size: sqrt(variance) times z.':
+        lambda mean, variance, z, t: mean + (z if t > 1 else 0),
+    'Noise is added; that takes it away.':
+        lambda mean, variance, z, t: mean - (variance**.5 * z if t > 1 else 0),
+    'At t = 1 the mean is the picture; that returns nothing of it.':
+        lambda mean, variance, z, t: mean + variance**.5 * z if t > 1 else 0.,
+    'Two roots: the variance needs one.':
+        partial(_last_line, power=.25),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10017
 def _root_of_beta(schedule: Schedule, t: int) -> Tensor:
@@ -1018,6 +1483,45 @@ check_toy_chain = Exercise(
             _chain(last=2),
     })
 
+# %% ../nbs/tools/exercises.ipynb #82b795d3
+def _walk_between(x, belief, schedule, z, first: int, last: int):
+    "The walk back from `first`, down to the step from `last`."
+    for t in range(first, last - 1, -1):
+        x, _ = posterior(belief(x, t), x, torch.full((len(x),), t), schedule)
+        if t > 1:
+            x = x + schedule.beta[t].sqrt() * z[t]
+    return x
+
+
+def _chain_of_jumps(x, belief, schedule, z):
+    for t in range(schedule.T, 0, -1):
+        abar = schedule.abar[t - 1]
+        x = abar.sqrt() * belief(x, t) + (1 - abar).sqrt() * z[t]
+    return x
+
+# %% ../nbs/tools/exercises.ipynb #bd78c7ca
+check_toy_chain.mistakes |= {
+    'z[t - 1] was used for the step from t; its noise is z[t].':
+        lambda x, belief, schedule, z: _chain()(x, belief, schedule, z.roll(1, 0)),
+    'The last step is missing: it leads from t = 1 to t = 0.':
+        lambda x, belief, schedule, z: _walk_between(
+            x, belief, schedule, z, schedule.T, 2),
+    'The first step is missing: it begins at t = T.':
+        lambda x, belief, schedule, z: _walk_between(
+            x, belief, schedule, z, schedule.T - 1, 1),
+    'Each belief was noised anew, to t - 1: a jump. A step mixes x_t in, as '
+    '`posterior` does.':
+        _chain_of_jumps,
+    'beta_{t-1} as the variance of the noise; the step from t has beta_t.':
+        _chain(lambda schedule, t: schedule.beta[t - 1].sqrt()),
+    'Noise without its size: sqrt(beta_t) times z[t].':
+        _chain(lambda schedule, t: 1.),
+    'The noise must be added, not taken away. (Samples would look fine.)':
+        _chain(lambda schedule, t: -schedule.beta[t].sqrt()),
+    'That is the first belief: one jump to x_0, which is the mean of the data.':
+        lambda x, belief, schedule, z: belief(x, schedule.T),
+}
+
 # %% ../nbs/tools/exercises.ipynb #b3c10018
 def _some_step(t: int) -> Step:
     return Step(t, _f(.1 * t, -t), _f(1. + t, .2 * t))
@@ -1036,7 +1540,7 @@ check_beliefs = Exercise(
     '`beliefs(chain, times)`: for each t of `times` the belief x0_hat that the model '
     'formed from x_t. A list of `Step` with every t from T to 0, and a list, to a '
     'list.',
-    cases=[(_CHAIN, [3, 2, 1])],
+    cases=[(_CHAIN, [3, 2, 1]), (_CHAIN, [3, 2])],
     right=lambda chain, times: _read(chain, times, 'x0_hat'),
     mistakes={
         'Those are the x_t; the belief is `x0_hat`.':
@@ -1049,6 +1553,20 @@ check_beliefs = Exercise(
         'that was formed at t + 1.':
             lambda chain, times: _read(chain, times, 'x0_hat', late=0),
     })
+
+# %% ../nbs/tools/exercises.ipynb #1ab20944
+check_beliefs.mistakes |= {
+    'The list begins at T, so t is not its index: look for the `Step` with that t.':
+        lambda chain, times: [chain[t].x0_hat for t in times],
+    'One belief for all: that of the last step.':
+        lambda chain, times: [chain[-1].x0_hat for t in times],
+    'The picture at the end, for all; the beliefs on the way were asked for.':
+        lambda chain, times: [chain[-1].x for t in times],
+    'Those are the x_t, in the reverse order; the belief is `x0_hat`.':
+        lambda chain, times: _read(chain, times[::-1], 'x', late=0),
+    'One step late, and in the reverse order.':
+        lambda chain, times: _read(chain, times[::-1], 'x0_hat', late=0),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c10019
 def _frechet(power: float = .5, product: float = 2.) -> Callable:
@@ -1093,6 +1611,32 @@ check_frechet_1d = Exercise(
             lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2,
     })
 
+# %% ../nbs/tools/exercises.ipynb #0f056201
+check_frechet_1d.mistakes |= {
+    'A factor of two: the last term is twice the product of the deviations.':
+        _frechet(product=1),
+    'The last term is taken away, not added: equal laws have the distance 0.':
+        _frechet(product=-2),
+    'Four times the product; it is twice.':
+        _frechet(product=4),
+    'A factor of two: the product of the variances, under no root, is not doubled '
+    'either.':
+        _frechet(power=1, product=1),
+    'The deviations are subtracted, and not squared yet.':
+        lambda mean_a, var_a, mean_b, var_b: (
+            (mean_a - mean_b)**2 + abs(var_a**.5 - var_b**.5)),
+    'The means are missing; two laws can differ in place.':
+        lambda mean_a, var_a, mean_b, var_b: _frechet()(0, var_a, 0, var_b),
+    'Half of the difference of the means was taken, squared; take all of it.':
+        lambda mean_a, var_a, mean_b, var_b: _frechet()(
+            mean_a / 2, var_a, mean_b / 2, var_b),
+    'A factor of two: the squared difference of the means counts once.':
+        lambda mean_a, var_a, mean_b, var_b: (
+            _frechet()(mean_a, var_a, mean_b, var_b) + (mean_a - mean_b)**2),
+    'The difference of the variances was taken without squares or roots.':
+        lambda mean_a, var_a, mean_b, var_b: (mean_a - mean_b)**2 + abs(var_a - var_b),
+}
+
 # %% ../nbs/tools/exercises.ipynb #bfc24f00
 def _off_diagonal(K: Tensor) -> Tensor:
     "The sum over pairs of different points."
@@ -1102,7 +1646,10 @@ def _off_diagonal(K: Tensor) -> Tensor:
 check_mean_of_pairs = Exercise(
     '`mean_of_pairs(K)`: the mean of a kernel matrix (n, n) over pairs of different '
     'points, float64.',
-    cases=[(_f(9., 1., 2., 1., 8., 3., 2., 3., 7.).reshape(3, 3),)],
+    cases=[
+        (_f(9., 1., 2., 1., 8.5, 3., 2., 3., 6.).reshape(3, 3),),
+        (_f(5., 1.3, 1.3, 4.).reshape(2, 2),),
+    ],
     right=lambda K: _off_diagonal(K) / (len(K) * (len(K) - 1)),
     mistakes={
         'The diagonal is in it: a point was compared with itself.':
@@ -1117,6 +1664,22 @@ check_mean_of_pairs = Exercise(
             lambda K: K.trace() / len(K),
     })
 
+# %% ../nbs/tools/exercises.ipynb #a3f9a5bd
+check_mean_of_pairs.mistakes |= {
+    'A factor of two: each pair is twice in the sum, and was counted once.':
+        lambda K: 2 * _off_diagonal(K) / (len(K) * (len(K) - 1)),
+    'The diagonal is in the sum, and not in the number: leave it out of both.':
+        lambda K: K.sum() / (len(K) * (len(K) - 1)),
+    'Divided by n; there are n (n - 1) pairs.':
+        lambda K: _off_diagonal(K) / len(K),
+    'Divided by n - 1; there are n (n - 1) pairs.':
+        lambda K: _off_diagonal(K) / (len(K) - 1),
+    'That is the sum over each pair once; divide by n (n - 1) / 2.':
+        lambda K: K.triu(1).sum(),
+    'The diagonal is in it: `triu` begins there unless told to begin at 1.':
+        lambda K: K.triu().sum() / (len(K) * (len(K) + 1) / 2),
+}
+
 # %% ../nbs/tools/exercises.ipynb #b3c1001a
 check_jackknife_error = Exercise(
     '`jackknife_error(parts)`: the standard error from the G results with one group '
@@ -1127,17 +1690,34 @@ check_jackknife_error = Exercise(
         'That is the standard deviation of the results. They hardly differ, since each '
         'leaves out little: times the root of G - 1.':
             lambda parts: parts.std(correction=0),
-        'The same with G - 1 in the denominator of the variance; the formula has G '
-        'there, and G - 1 in front.':
+        'That is the standard deviation of the results, with G - 1 in its denominator; '
+        'the formula has G there, and G - 1 in front.':
             lambda parts: parts.std(),
         'That is how the mean of independent numbers errs. These share almost all '
         'their data.':
             lambda parts: parts.std() / len(parts)**.5,
         'The root is missing.':
             lambda parts: (len(parts) - 1) * parts.var(correction=0),
-        'G - 1 was used twice: in front, and in the variance.':
+        'The squares are only added up: G - 1 in front cancels G - 1 in the variance, '
+        'and the formula has G there.':
             lambda parts: ((len(parts) - 1) * parts.var()).sqrt(),
     })
+
+# %% ../nbs/tools/exercises.ipynb #94943e86
+check_jackknife_error.mistakes |= {
+    'G - 1 belongs under the root.':
+        lambda parts: (len(parts) - 1) * parts.std(correction=0),
+    'G - 1 belongs under the root, and the variance has G in its denominator.':
+        lambda parts: (len(parts) - 1) * parts.std(),
+    'That is the variance of the results: times G - 1, and then the root.':
+        lambda parts: parts.var(correction=0),
+    'That is the variance of the results, with G - 1 in its denominator: the formula '
+    'has G there, G - 1 in front, and a root.':
+        lambda parts: parts.var(),
+    'That is how the mean of independent numbers errs, with G in the variance. These '
+    'share almost all their data.':
+        lambda parts: parts.std(correction=0) / len(parts)**.5,
+}
 
 # %% ../nbs/tools/exercises.ipynb #ab4c5339
 def _even(first: int, last: int, count: int) -> list[int]:
@@ -1165,6 +1745,22 @@ check_sub_grid = Exercise(
         'It ends at 1; the last stride goes to 0, where the picture is.':
             lambda T, n: _even(T, 1, n + 1),
     })
+
+# %% ../nbs/tools/exercises.ipynb #383e8907
+check_sub_grid.mistakes |= {
+    'n is the number of strides; that makes strides of length n.':
+        lambda T, n: list(range(T, -1, -n)),
+    'Strides of 1: n strides reach from T to 0, so each is T / n long.':
+        lambda T, n: list(range(T, -1, -1)),
+    'That counts the strides, n..0; the times are asked for.':
+        lambda T, n: list(range(n, -1, -1)),
+    'It runs up, and T or 0 is missing.':
+        lambda T, n: list(range(T // n, T + 1, T // n)),
+    'It runs up, and ends before T.':
+        lambda T, n: list(range(0, T, T // n)),
+    'Both ends are one too large: T..0, not T + 1..1.':
+        lambda T, n: list(range(T + 1, 0, -T // n)),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c1001b
 def _ddim(stride: Callable, end: Callable = _as_it_is) -> Callable:
@@ -1226,6 +1822,72 @@ check_ddim_walk = Exercise(
             _ddim(_stride_without_roots),
     })
 
+# %% ../nbs/tools/exercises.ipynb #7465dccc
+def _stride_with(
+    picture: Callable = Tensor.sqrt, noise: Callable = Tensor.sqrt,
+    shrunk: Callable = Tensor.sqrt, size: Callable = Tensor.sqrt
+) -> Callable:
+    "A stride with its four roots to be filled in: two at its end, two at its start."
+    def stride(x, x0_hat, abar, t, s):
+        eps = (x - shrunk(abar[t]) * x0_hat) / size(1 - abar[t])
+        return picture(abar[s]) * x0_hat + noise(1 - abar[s]) * eps
+    return stride
+
+
+def _stride_from(x, x0_hat, abar, u, s):
+    "A stride that takes x for one at u, which may be too clean for it."
+    return _ddim_stride(x, x0_hat, abar, max(u, 1), s)
+
+
+def _walk_of_every_step(x, belief, schedule, times):
+    return _ddim(_ddim_stride)(x, belief, schedule, list(range(times[0], -1, -1)))
+
+
+def _belief_at_s(x, belief, schedule, times):
+    for t, s in zip(times, times[1:]):
+        x = _ddim_stride(x, belief(x, max(s, 1)), schedule.abar, t, s)
+    return x
+
+# %% ../nbs/tools/exercises.ipynb #8c13e47c
+check_ddim_walk.mistakes |= {
+    'The root is missing at the picture: sqrt(abar_s) x0_hat.':
+        _ddim(_stride_with(picture=_as_it_is)),
+    'The root is missing at the noise: sqrt(1 - abar_s) times it.':
+        _ddim(_stride_with(noise=_as_it_is)),
+    'The root is missing where the noise is found: it is x_t - sqrt(abar_t) x0_hat, '
+    'divided by the root.':
+        _ddim(_stride_with(shrunk=_as_it_is)),
+    'The root is missing in the denominator: the noise is divided by sqrt(1 - abar_t).':
+        _ddim(_stride_with(size=_as_it_is)),
+    'The roots are missing where the noise is found: (x_t - sqrt(abar_t) x0_hat) / '
+    'sqrt(1 - abar_t).':
+        _ddim(_stride_with(shrunk=_as_it_is, size=_as_it_is)),
+    'No root anywhere: amplitudes are the roots of abar and 1 - abar.':
+        _ddim(_stride_with(_as_it_is, _as_it_is, _as_it_is, _as_it_is)),
+    'The stride ends at s, the next of `times`; that ends at t - 1.':
+        _ddim(lambda x, x0_hat, abar, t, s: _ddim_stride(x, x0_hat, abar, t, t - 1)),
+    'The stride ends at s, not at s - 1.':
+        _ddim(lambda x, x0_hat, abar, t, s: _ddim_stride(
+            x, x0_hat, abar, t, max(s - 1, 0))),
+    'The noise was taken with abar_{t-1}; x is at t.':
+        _ddim(lambda x, x0_hat, abar, t, s: _stride_from(x, x0_hat, abar, t - 1, s)),
+}
+
+# %% ../nbs/tools/exercises.ipynb #3e318ded
+check_ddim_walk.mistakes |= {
+    'Every step from T to 0 was walked; stride over the times that are given.':
+        _walk_of_every_step,
+    'The belief was asked for at s, but x is at t.':
+        _belief_at_s,
+    'The two roots are exchanged in the last line: the picture has sqrt(abar_s).':
+        _ddim(_stride_with(
+            lambda abar: (1 - abar).sqrt(), lambda rest: (1 - rest).sqrt())),
+    'The noise is missing at the end of each stride: sqrt(1 - abar_s) times it.':
+        _ddim(_stride_with(noise=torch.zeros_like)),
+    'The noise was taken away at the end of each stride; add it.':
+        _ddim(_stride_with(noise=lambda rest: -rest.sqrt())),
+}
+
 # %% ../nbs/tools/exercises.ipynb #659fee70
 check_scale = Exercise(
     '`scale(T)`: the factor of beta at T steps that leaves abar_T about as it is at '
@@ -1242,6 +1904,16 @@ check_scale = Exercise(
         'Not the root: beta is a variance already, and variances add up.':
             lambda T: (1000 / T)**.5,
     })
+
+# %% ../nbs/tools/exercises.ipynb #c37bf1d8
+check_scale.mistakes |= {
+    'That is the difference of the numbers of steps; their ratio is asked for.':
+        lambda T: 1000 - T,
+    'That is the number of steps; each must be scaled by 1000 / T.':
+        lambda T: T,
+    'Not the ratio of logarithms: the betas simply add up in log abar_T.':
+        lambda T: math.log(1000) / math.log(T),
+}
 
 # %% ../nbs/tools/exercises.ipynb #b3c1001d
 def _noise_to_picture(abar: Tensor) -> Tensor:
@@ -1267,6 +1939,21 @@ check_error_gain = Exercise(
         'That is at t = 1; the last entry belongs to T.':
             lambda schedule: _noise_to_picture(schedule.abar[1]).sqrt(),
     })
+
+# %% ../nbs/tools/exercises.ipynb #88b23acc
+check_error_gain.mistakes |= {
+    'That is at t = T - 1; abar[0] belongs to t = 0, so the last entry to T.':
+        lambda schedule: _noise_to_picture(schedule.abar[-2]).sqrt(),
+    'That is 1 / abar_T: a root is missing, and the factor sqrt(1 - abar_T).':
+        lambda schedule: 1 / schedule.abar[-1],
+    'That is snr_T; the gain is 1 / sqrt(snr_T).':
+        lambda schedule: 1 / _noise_to_picture(schedule.abar[-1]),
+    'The error in eps is multiplied by sqrt(1 - abar_T), and then divided: by '
+    'sqrt(abar_T).':
+        lambda schedule: (1 - schedule.abar[-1]).sqrt(),
+    'Divided by abar_T without its root.':
+        lambda schedule: (1 - schedule.abar[-1]).sqrt() / schedule.abar[-1],
+}
 
 # %% ../nbs/tools/exercises.ipynb #365df7fd
 def _half(e: Estimate) -> float:
@@ -1298,6 +1985,25 @@ check_lower_end = Exercise(
         'That is the upper end.':
             partial(_lower_end, widths=-1),
     })
+
+# %% ../nbs/tools/exercises.ipynb #bde70df2
+check_lower_end.mistakes |= {
+    'The root is missing: squares of half-widths add up, and their root is the '
+    'half-width.':
+        lambda a, b: a.value - b.value - _half(a)**2 - _half(b)**2,
+    'Only the error of a is in it; b is uncertain too.':
+        lambda a, b: a.low - b.value,
+    'Only the error of b is in it; a is uncertain too.':
+        lambda a, b: a.value - b.high,
+    'The half-widths are those of intervals already: no 1.96 again.':
+        partial(_lower_end, widths=1.96),
+    'The variances were subtracted; errors of a difference add up too.':
+        lambda a, b: a.value - b.value - abs(_half(a)**2 - _half(b)**2)**.5,
+    'The interval of a + b; the difference was asked for.':
+        lambda a, b: a.value + b.value - math.hypot(_half(a), _half(b)),
+    'b - a; the difference a - b was asked for.':
+        lambda a, b: _lower_end(b, a),
+}
 
 # %% ../nbs/tools/exercises.ipynb #932024fc
 _BOOK = 'exercises.ipynb'

@@ -2,12 +2,15 @@
 them, runs nothing, and asks no network."""
 
 import ast
+import base64
 import html
 import json
 import re
 from configparser import ConfigParser
 from importlib import resources
 from pathlib import Path
+
+from bs4 import BeautifulSoup
 
 import ddpm_teach
 
@@ -24,26 +27,36 @@ nb_execution_mode = 'off'
 nb_merge_streams = True
 nb_ipywidgets_js = {}  # no widgets are stored, so no scripts for them
 myst_enable_extensions = ['dollarmath']
-mathjax_path = (
-    'tex-svg-full.js'  # one file with its glyphs in it, which may be opened from a disk
-)
-html_theme, html_title = 'furo', project
+# One file with its glyphs in it, which may be opened from a disk.
+mathjax_path = 'tex-svg-full.js'
+# Letters as high as those of the text around them.
+mathjax3_config = {'svg': {'scale': 0.9}}
+html_theme = 'furo'
+html_title = project
 html_static_path = [
     'styles.css',
+    'search_excerpts.js',
     str(resources.files('mathjax') / 'static/mathjax/es5' / mathjax_path),
 ]
 html_css_files = ['styles.css']
 html_copy_source = False
-html_show_search_summary = (
-    False  # it would fetch pages, which browsers refuse to a page from a disk
-)
+# Sphinx's own would fetch pages, which browsers refuse to a page from a disk:
+# `search_excerpts.js` reads them from a script that is written with the site.
+html_show_search_summary = False
 napoleon_numpy_docstring = False
 autodoc_preserve_defaults = True
 autodoc_typehints_format = 'short'
-default_role, smartquotes = (
-    'code',
-    False,
-)  # quotation marks stay as they are typed: many of them are code
+default_role = 'code'
+# Quotation marks stay as they are typed: many of them are code.
+smartquotes = False
+LEAST_HEIGHT = 200  # of a figure on a narrow screen, in pixels, where it has as many
+
+
+def least_width(png: bytes) -> int:
+    """How wide a picture has to be to be read; a narrower screen moves over it."""
+    width = int.from_bytes(png[16:20], 'big')
+    height = int.from_bytes(png[20:24], 'big')
+    return round(width * min(1, LEAST_HEIGHT / height))
 
 
 def described(output: dict) -> dict:
@@ -52,10 +65,25 @@ def described(output: dict) -> dict:
     for kind in [kind for kind in output.get('data', {}) if kind.startswith('image/')]:
         alt = output['metadata'].get('alt') or output['metadata'][kind]['alt']
         png = ''.join(output['data'][kind]).replace('\n', '')
-        source = f'data:{kind};base64,{png}'
-        picture = f'<img alt="{html.escape(alt)}" src="{source}">'
-        output['data'] = {'text/html': picture}
+        least = least_width(base64.b64decode(png))
+        output['data'] = {
+            'text/html': f'<div class="wide-figure"><img alt="{html.escape(alt)}" '
+            f'style="min-width: {least}px" src="data:{kind};base64,{png}"></div>'
+        }
     return output
+
+
+def tagged(cell: dict) -> dict:
+    """A cell with what myst-nb needs to hide its code, or to fold it as a solution."""
+    metadata = cell['metadata']
+    tags = metadata.get('tags', [])
+    if re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M):
+        tags = [*tags, 'remove-input']
+    elif cell['cell_type'] == 'code' and 'solution' in tags:
+        tags = [*tags, 'hide-input']
+        prompts = {'code_prompt_show': 'Solution', 'code_prompt_hide': 'Solution'}
+        metadata = metadata | {'mystnb': prompts}
+    return cell | {'metadata': metadata | {'tags': tags}}
 
 
 def read_notebook(name: str, text: str) -> str:
@@ -63,10 +91,8 @@ def read_notebook(name: str, text: str) -> str:
     its title; the index with the list of pages."""
     notebook = json.loads(text)
     cells = [cell | {'source': ''.join(cell['source'])} for cell in notebook['cells']]
+    cells = [tagged(cell) for cell in cells]
     for cell in cells:
-        if re.match(r'(#\|.*\n)*#\| hide$', cell['source'], flags=re.M):
-            kept = cell['metadata'].get('tags', [])
-            cell['metadata'] = cell['metadata'] | {'tags': [*kept, 'remove-input']}
         if cell['cell_type'] == 'code':
             cell['source'] = re.sub(r'\A(#\|.*\n?)+', '', cell['source'])
             cell['outputs'] = [described(output) for output in cell['outputs']]
@@ -167,6 +193,46 @@ def read_docstring(app, what, name, obj, options, lines: list[str]):
         lines[i] = (field or '') + re.sub(r'(`[^`]+`|\\.)|([*_|])', escaped, text)
 
 
+TEXTS = {}  # by page: of each piece its anchor, its text, and whether it is code
+PIECES = 'p, li, pre, dt, td'
+
+
+def place_of(piece) -> str:
+    """The anchor of the section, or of the name, that a piece of a page belongs to."""
+    if piece.name == 'dt' and piece.get('id'):
+        return piece['id']
+    home = piece.find_parent(['section', 'dd'])
+    if home is not None and home.name == 'dd':
+        home = home.find_previous_sibling('dt')
+    return home.get('id', '') if home is not None else ''
+
+
+def keep_text(app, name: str, template: str, context: dict, doctree):
+    """What an excerpt of a page may show: all but folded solutions."""
+    if name == 'search':                   # it comes last
+        write_texts(Path(app.outdir, '_static', 'page_texts.js'))
+        for script in ('page_texts.js', 'search_excerpts.js', mathjax_path):
+            app.add_js_file(script)
+    if doctree is None:
+        return
+    page = BeautifulSoup(context['body'], 'html.parser')
+    for gone in page.select('details, .headerlink, img'):
+        gone.decompose()
+    pieces = [p for p in page.select(PIECES) if not p.select_one(PIECES)]
+    TEXTS[name] = [
+        (place_of(piece), ' '.join(piece.text.split()), piece.name == 'pre')
+        for piece in pieces
+        if piece.text.strip()
+    ]
+
+
+def write_texts(path: Path):
+    """The texts of all pages as a script, which a page from a disk may load."""
+    texts = json.dumps(TEXTS, ensure_ascii=False)
+    path.write_text(f'const PAGE_TEXTS = {texts}\n', encoding='utf-8')
+
+
 def setup(app):
     app.connect('source-read', read_page)
     app.connect('autodoc-process-docstring', read_docstring, priority=900)
+    app.connect('html-page-context', keep_text)

@@ -11,6 +11,8 @@ import zipfile
 
 import pytest
 
+import torch
+
 from ddpm_teach import copy_exercises, exercises
 from ddpm_teach.plumbing.files import notebooks
 from places import LESSONS, ROOMS, ROOT
@@ -256,3 +258,190 @@ def test_every_exercise_is_described():
         assert check.__doc__ == check.about
         assert check.__doc__.startswith(f'`{short}({arguments[short]})`: '), name
         assert len(check.mistakes) >= 3, name
+
+
+def smooth(weights, d, start):
+    for w in weights:
+        start = d * start + (1 - d) * w
+    return start
+
+
+def opinions(x0, xt, t, schedule):
+    """Two means and two variances."""
+    alpha, before = schedule.alpha[t], schedule.abar[t - 1]
+    return xt / alpha**.5, before**.5 * x0, (1 - alpha) / alpha, 1 - before
+
+
+def merged(x0, xt, t, schedule):
+    a, b, var_a, var_b = opinions(x0, xt, t, schedule)
+    variance = 1 / (1 / var_a + 1 / var_b)
+    return variance * (a / var_a + b / var_b), variance
+
+
+def strided(x, belief, schedule, times, powers=(.5, .5, .5, .5), to=None, at=None):
+    """DDIM, with powers of abar in place of its roots, another end or beginning."""
+    abar = schedule.abar
+    for t, s in zip(times, times[1:]):
+        x0_hat = belief(x, at(t, s) if at else t)
+        s = to(t, s) if to else s
+        p, q, r, u = powers
+        eps = (x - abar[t]**p * x0_hat) / (1 - abar[t])**q
+        x = abar[s]**r * x0_hat + (1 - abar[s])**u * eps
+    return x
+
+
+def simple(network, x0, t, schedule, eps, shift=0, powers=(.5, .5)):
+    abar = schedule.abar[t - shift][:, None]
+    xt = abar**powers[0] * x0 + (1 - abar)**powers[1] * eps
+    return (network(xt, t - 1) - eps).square().mean()
+
+
+def squares(parts):
+    return (parts - parts.mean()).square()
+
+
+# The exercise; an answer, of its arguments; words of the remark that names the mistake.
+WRONG = [
+    ('abar_by_hand', 'lambda b: 1 - b', 'alpha without its product'),
+    ('abar_by_hand', 'lambda b: 2 * exercises.check_abar_by_hand.right(b)', 'twice'),
+    ('more_noise', 'lambda s: int((s.snr < 1).sum())', 'how many t'),
+    ('more_noise', 'lambda s: 0', 'no noise at all'),
+    ('cosine_betas', 'lambda T, s: 1 - exercises.check_cosine_betas.right(T, s)',
+     'That is alpha'),
+    ('clean', 'lambda xt, e, a: (xt - e) / a**.5', 'The noise has a factor'),
+    ('clean', 'lambda xt, e, a: (xt - a**.5 * e) / (1 - a)**.5', 'exchanged'),
+    ('noised_batch', 'lambda *given: -exercises.q_sample(*given)', 'sign'),
+    ('noised_batch', 'lambda x, t, s, e: exercises.q_sample(x, t, s, -e)',
+     'added, not taken'),
+    ('noised_batch', 'lambda x, t, s, e: exercises.q_sample(x, t, s, 0 * e)',
+     'noise is missing'),
+    ('two_opinions', 'lambda *given: merged(*given)[::-1]', 'exchanged'),
+    ('two_opinions', 'lambda *given: (sum(opinions(*given)[:2]) / 2,'
+     ' merged(*given)[1])', 'plain average'),
+    ('two_opinions', 'lambda *given: (sum(opinions(*given)[:2]) / 2,'
+     ' sum(opinions(*given)[2:]) / 2)', 'plain averages'),
+    ('two_opinions', 'lambda *given: (sum(opinions(*given)[:2]) / 2,'
+     ' sum(opinions(*given)[2:]))', 'plain average'),
+    ('two_opinions', 'lambda *given: (merged(*given)[0], 1 / merged(*given)[1])',
+     'precision'),
+    ('two_opinions', 'lambda *given: (merged(*given)[0], merged(*given)[1]**.5)',
+     'standard deviation'),
+    ('two_opinions', 'lambda *given: (merged(*given)[0], 7.)', 'result 2 of 2'),
+    ('score', 'lambda xt, t, w, s: (s.abar[t][:, None]**.5 * w.x0_mean(xt, t, s) - xt)',
+     'not divided by the variance'),
+    ('eps_to_v_weight', 'lambda snr: snr * (snr + 1)', 'divides it'),
+    ('kl_weight', 'lambda t, s: s.beta[t] / (2 * s.alpha[t]**.5 * (1 - s.abar[t]))',
+     'squared'),
+    ('mean_from_eps', 'lambda e, x, t, s: (x - s.beta[t] * e'
+     ' / (1 - s.abar[t - 1])**.5) / s.alpha[t]**.5', 'one step off'),
+    ('mean_from_eps', 'lambda e, x, t, s: (x + s.beta[t] * e'
+     ' / (1 - s.abar[t])**.5) / s.alpha[t]**.5', 'taken away'),
+    ('simple_loss', 'lambda *given: simple(*given, shift=1)', 'one step off'),
+    ('simple_loss', 'lambda *given: simple(*given, powers=(1, 1))', 'roots'),
+    ('simple_loss', 'lambda *given: simple(*given, powers=(.5, 1))',
+     'the noise enters'),
+    ('simple_loss', 'lambda *given: simple(*given, powers=(1, .5))',
+     'the picture enters'),
+    ('simple_loss', 'lambda *given: simple(*given) / 2', 'half'),
+    ('multiplications', 'lambda i, o, side: 9 * i * o * (side - 2)**2', 'the edge'),
+    ('embed', 'lambda t, d: exercises.check_embed.right(t, d)[:, d // 2:]', 'cosines'),
+    ('with_time', 'lambda h, e, f: h + f(e.relu())[:, :, None, None]', 'ReLU'),
+    ('through', 'lambda x, d, u: exercises.check_through.right(x, d, u[::-1])',
+     'reverse order'),
+    ('what_is_left', 'lambda d, k: d**(k + 1)', 'One update too many'),
+    ('draw_times', 'lambda n, T: torch.randint(1, T + 1, (n,)).sort().values',
+     'order of size'),
+    ('draw_times', 'lambda n, T: torch.randint(2, T + 1, (n,))', 'From 2 to T'),
+    ('descend', 'lambda w, f, lr, n: exercises.check_descend.right(w, f, 1., n)',
+     'learning rate is missing'),
+    ('descend', 'lambda w, f, lr, n: exercises.check_descend.right(w, f, lr, n + 1)',
+     'too many'),
+    ('moving_average', 'lambda w, d: smooth(w[1:], d, 0.)', 'starts from zero'),
+    ('moving_average', 'lambda w, d: smooth(w, d, 0.)', 'starts from zero'),
+    ('moving_average', 'lambda w, d: smooth(w, d, 0.) / (1 - d**len(w))',
+     'starts from zero'),
+    ('moving_average', 'lambda w, d: smooth(w, 1 - d, 0.)', 'starts from zero'),
+    ('moving_average', 'lambda w, d: smooth(w[1:-1], d, w[0])', 'one too early'),
+    ('last_line', 'lambda m, v, z, t: m + v**.5 * z * (t == 1)', 'other way round'),
+    ('last_line', 'lambda m, v, z, t: m - v**.5 * z * (t > 1)', 'takes it away'),
+    ('beliefs', 'lambda chain, times: [chain[t].x0_hat for t in times]', 'index'),
+    ('toy_chain', 'lambda x, b, s, z: exercises.check_toy_chain.right('
+     'x, b, s, z.roll(1, 0))', 'z[t - 1]'),
+    ('frechet_1d', 'lambda m, v, n, w: (m - n)**2 + v + w - (v * w)**.5',
+     'factor of two'),
+    ('frechet_1d', 'lambda m, v, n, w: (m - n)**2 + v + w + 2 * (v * w)**.5',
+     'taken away, not added'),
+    ('frechet_1d', 'lambda m, v, n, w: ((m - n)**2 + v + w - 2 * (v * w)**.5) / 2',
+     'factor of two'),
+    ('frechet_1d', 'lambda m, v, n, w: 2 * ((m - n)**2 + v + w - 2 * (v * w)**.5)',
+     'factor of two'),
+    ('mean_of_pairs', 'lambda K: 2 * (K.sum() - K.trace()) / len(K) / (len(K) - 1)',
+     'factor of two'),
+    ('mean_of_pairs', 'lambda K: K.sum() / len(K) / (len(K) - 1)', 'diagonal'),
+    ('jackknife_error', 'lambda p: (squares(p).sum() / (len(p) - 1))**.5',
+     'That is the standard deviation of the results, with G - 1'),
+    ('jackknife_error', 'lambda p: (squares(p).sum())**.5', 'only added up'),
+    ('jackknife_error', 'lambda p: (len(p) - 1) * squares(p).mean()**.5',
+     'under the root'),
+    ('jackknife_error', 'lambda p: squares(p).mean()', 'variance of the results'),
+    ('stride_end', 'lambda x, e, a: x + (1 - a)**.5 * e', 'picture has a factor'),
+    ('stride_end', 'lambda x, e, a: a**.5 * x - (1 - a)**.5 * e', 'added'),
+    ('sub_grid', 'lambda T, n: list(range(T, -1, -n))', 'number of strides'),
+    ('ddim_walk', 'lambda *g: strided(*g, powers=(.5, .5, 1, .5))', 'root is missing'),
+    ('ddim_walk', 'lambda *g: strided(*g, powers=(.5, .5, .5, 1))', 'root is missing'),
+    ('ddim_walk', 'lambda *g: strided(*g, powers=(1, .5, .5, .5))', 'root is missing'),
+    ('ddim_walk', 'lambda *g: strided(*g, powers=(.5, 1, .5, .5))', 'root is missing'),
+    ('ddim_walk', 'lambda *g: strided(*g, powers=(1, 1, 1, 1))', 'No root anywhere'),
+    ('ddim_walk', 'lambda *g: strided(*g, to=lambda t, s: t - 1)', 'ends at t - 1'),
+    ('ddim_walk', 'lambda *g: strided(*g, at=lambda t, s: max(s, 1))',
+     'was asked for at s'),
+    ('scale', 'lambda T: 1000 - T', 'difference'),
+    ('error_gain', 'lambda s: ((1 - s.abar[-2]) / s.abar[-2])**.5', 'T - 1'),
+    ('lower_end', 'lambda a, b: a.low - b.value', 'Only the error of a'),
+    ('lower_end', 'lambda a, b: 2 * exercises.check_lower_end.right(a, b)', 'twice'),
+]
+
+
+@pytest.mark.parametrize('name, answer, words', WRONG)
+def test_a_wrong_answer_hears_its_mistake(name, answer, words):
+    said = getattr(exercises, f'check_{name}')(eval(answer))
+    assert words in said and not said.startswith('Not yet: expected'), said
+
+
+@pytest.mark.parametrize('check', CHECKS)
+def test_a_remark_speaks_of_nothing_unseen(check):
+    """Each is read alone: it does not lean on another."""
+    for remark in getattr(exercises, check).mistakes:
+        leans = re.match(r'(The same|As above|Again|Also|Likewise)\b', remark)
+        assert not leans, remark
+
+
+@pytest.mark.parametrize('check', CHECKS)
+def test_the_call_that_a_remark_prints_can_be_pasted(check, capsys):
+    """In a notebook that has the answer and its check, as often as one likes."""
+    name = check.removeprefix('check_')
+    exercise = getattr(exercises, check)
+    calls = []
+
+    def answer(*given):
+        calls.append(len(given))
+        for value in given:
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                value.mul_(0)
+        return 1e6 * torch.arange(3.)**len(calls)
+
+    for wrong in (answer, lambda *given: given[99]):
+        said = exercise(wrong)
+        line = said.splitlines()[-1]
+        assert 'The same call:' in said and ' a ' not in line, said
+        exec(line, {name: answer, check: exercise})
+        exec(line, {name: answer, check: exercise})
+        assert len(capsys.readouterr().out.splitlines()) == 2
+    assert set(calls) == {len(exercise.cases[0])}
+    assert exercise(exercise.right) == exercises.RIGHT
+
+
+def test_right_numbers_of_another_type_are_no_mistake_of_order():
+    said = exercises.check_clean(
+        lambda *given: exercises.check_clean.right(*given).float())
+    assert 'the numbers are float32' in said, said

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+from as_jupyterlab import normal
 from badges import badge
 from places import LESSONS, NOTEBOOKS, ROOMS, module_of
 
@@ -60,6 +61,27 @@ def test_outputs(path):
                 and '/home/' not in text
                 and '/root/' not in text
             ), text
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_opening_it_in_jupyterlab_changes_nothing(path):
+    text = path.read_text(encoding='utf-8')
+    assert normal(text) == text, 'run: python tests/tools/prepare.py'
+
+
+def test_the_form_is_that_of_jupyterlab():
+    """What its kernel says, sorted names, a cell's id, lists of lines, a last line."""
+    text = (NOTEBOOKS[0]).read_text(encoding='utf-8')
+    notebook = json.loads(text)
+    cleaned = notebook | {'metadata': {'kernelspec': {'name': 'python3'}}}
+    cleaned['cells'][0]['source'] = ''.join(cleaned['cells'][0]['source'])
+    assert normal(json.dumps(cleaned)) != json.dumps(cleaned)
+    made = json.loads(normal(json.dumps(cleaned)))
+    assert made['metadata']['kernelspec']['display_name'] == 'Python 3 (ipykernel)'
+    assert made['metadata']['language_info']['name'] == 'python'
+    assert made['metadata'].keys() == notebook['metadata'].keys()
+    assert made['cells'] == json.loads(text)['cells']
+    assert normal(normal(text)) == normal(text) and normal(text).endswith('}\n')
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)

@@ -147,6 +147,49 @@ def test_pictures_are_all_there_with_their_words(pages):
         ] == words
 
 
+def test_as_many_pictures_as_the_notebooks_hold(pages):
+    stored = 0
+    for path in NOTEBOOKS:
+        stored += path.read_text(encoding='utf-8').count('"image/png": "')
+    shown = sum(len(pages[f'{name}.html'].select('.cell_output img')) for name in PAGES)
+    assert shown == stored > 60
+
+
+def solutions_of(path):
+    """The cells of a notebook that are marked as solutions."""
+    notebook = json.loads(path.read_text(encoding='utf-8'))
+    tags = [cell['metadata'].get('tags', []) for cell in notebook['cells']]
+    cells = [c for c, t in zip(notebook['cells'], tags) if 'solution' in t]
+    texts = [''.join(cell['source']) for cell in cells]
+    others = ('Under each check', '#| hide')     # what is said of them, and their tests
+    return [c for c, text in zip(cells, texts) if not text.startswith(others)]
+
+
+def test_solutions_are_folded_as_the_pages_say(pages):
+    count = 0
+    for path in NOTEBOOKS:
+        solutions = solutions_of(path)
+        page = pages[f'{name_of(path)}.html']
+        code = [cell for cell in solutions if cell['cell_type'] == 'code']
+        assert all(cell['metadata']['jupyter']['source_hidden'] for cell in code)
+        folds = page.select('article details')
+        assert len(folds) == len(solutions), path.stem
+        assert not any(fold.has_attr('open') for fold in folds), path.stem
+        said = {next(fold.summary.stripped_strings) for fold in folds}
+        assert said <= {'Solution', 'An answer'}, said
+        folded = page.select('article details .cell_input')
+        assert len(folded) == len(code), path.stem
+        open_to_see = [
+            pre.text
+            for pre in page.select('.cell_input pre')
+            if not pre.find_parent('details') and '_solution(' in pre.text
+        ]
+        if path.stem != 'exercises':       # which speaks of them
+            assert open_to_see == [], path.stem
+        count += len(solutions)
+    assert count > 40
+
+
 def test_hidden_cells_and_directives_are_not_shown(pages):
     shown = [
         code.text
@@ -183,6 +226,73 @@ def test_every_public_name_is_described(pages):
         assert ' '.join(first.split()) in ' '.join(
             entry.find_next_sibling('dd').text.split()
         ), name
+
+
+WAIT_FOR_FORMULAS = """document.querySelectorAll('.math').length
+    === document.querySelectorAll('.math mjx-container').length"""
+TOO_WIDE = """() => [...document.querySelectorAll('article pre, article div.math')]
+    .filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => box.textContent.trim().slice(0, 88))"""
+UNFOLD = "document.querySelectorAll('details').forEach(fold => fold.open = true)"
+LOW_FIGURES = """() => [...document.querySelectorAll('article .wide-figure img')]
+    .filter(image => image.clientHeight < Math.min(190, image.naturalHeight - 1))
+    .map(image => [image.clientHeight, image.naturalHeight, image.alt])"""
+
+
+@pytest.mark.parametrize(
+    'floor', [r'\d', 'tools/', 'plumbing/', 'index'],
+    ids=['lessons', 'tools', 'plumbing', 'index']
+)
+def test_code_outputs_and_formulas_fit(site, page, floor):
+    """At the width of a small desk nothing has to be moved sideways."""
+    wide = {}
+    for name in [name for name in PAGES if re.match(floor, name)]:
+        page.goto((site / f'{name}.html').as_uri())
+        page.wait_for_function(WAIT_FOR_FORMULAS)
+        page.evaluate(UNFOLD)
+        wide[name] = page.evaluate(TOO_WIDE)
+    assert wide and not any(wide.values()), wide
+
+
+@pytest.mark.parametrize('colours', ['light', 'dark'])
+@pytest.mark.parametrize('width', [1280, 700, 400])
+def test_figures_can_be_read_at_any_width(site, page, width, colours):
+    """A narrow screen moves over a wide figure, and the page itself stands still."""
+    page.emulate_media(color_scheme=colours)
+    page.set_viewport_size({'width': width, 'height': 900})
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for name in ('02_schedule', '04_objective', '07_sampling'):
+        page.goto((site / f'{name}.html').as_uri())
+        page.wait_for_function(WAIT_FOR_FORMULAS)
+        assert page.locator('.wide-figure img').count() >= 3
+        assert page.evaluate(LOW_FIGURES) == []
+        assert page.evaluate('document.documentElement.scrollWidth') <= width
+        assert page.locator('details .cell_input:visible').count() == 0
+        page.locator('article details summary').first.click()
+        assert page.locator('details .cell_input:visible').count() == 1
+        page.screenshot(path=SHOTS / f'site_{name}_{width}_{colours}.png')
+    assert page.errors == []
+
+
+@pytest.mark.parametrize('query', ['posterior variance', 'sampling', 'image_folder'])
+def test_search_shows_where_in_the_page(site, page, query):
+    """Opened from a disk: below each title the words around what was asked for."""
+    page.context.set_offline(True)
+    page.goto((site / 'search.html').as_uri() + '?q=' + query.replace(' ', '+'))
+    page.locator('#search-results .excerpt').first.wait_for(timeout=20_000)
+    page.wait_for_function(
+        'document.querySelector("#search-results .search-summary").textContent'
+        '.includes("finished")'
+    )
+    found = page.locator('#search-results li')
+    excerpts = page.locator('#search-results li .excerpt')
+    assert found.count() >= excerpts.count() >= .8 * found.count()
+    assert found.count() > 4
+    stem = query[:6].lower()
+    marked = page.locator('.excerpt mark').all_text_contents()
+    assert sum(stem in word.lower() for word in marked) >= found.count() / 2
+    assert page.locator('.excerpt', has_text='_solution(').count() == 0
+    assert page.errors == []
 
 
 def test_formulas_and_search_without_a_network(site, page):

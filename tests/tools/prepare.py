@@ -1,13 +1,15 @@
 """Make a commit ready: `python tests/tools/prepare.py`.
 
 Exports the modules, cleans the notebooks, takes live widgets out of their outputs,
-writes the README from `index.ipynb` and the line for Colab below each title.
+writes the README from `index.ipynb` and the line for Colab below each title, and leaves
+the notebooks in the form in which JupyterLab saves them.
 """
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from as_jupyterlab import write_as_jupyterlab
 from badges import write_badges
 from places import ROOT
 from readme import write_readme
@@ -35,4 +37,5 @@ if __name__ == '__main__':
     delete_modules()
     run('nbdev_export')
     run('nbdev_clean')
+    write_as_jupyterlab()
     write_readme()
