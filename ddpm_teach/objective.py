@@ -22,7 +22,7 @@ from ddpm_teach.forward import (
 )
 from ddpm_teach.plumbing.checks import (
     check_answer, check_condition, check_loss_function, check_made, check_one_of,
-    check_returned, check_steps, check_weights
+    check_returned, check_steps
 )
 from .plumbing.draws import NOISE, Draws
 from .plumbing.types import Given, Positive, short_repr, typed
@@ -262,7 +262,6 @@ def denoising_loss(model, batch, draws, loss, weight, times, given) -> Tensor:
         raise ValueError(
             'weight is like_v, which weights an error in eps by up to 1 / snr; for '
             "predicts='eps' it should be None or min_snr")
-    check_weights(model)
     t = times(len(batch.x0), model.schedule, draws)
     eps = draws.normal(NOISE, like=batch.x0)
     condition = None if given is None else given(batch, draws)

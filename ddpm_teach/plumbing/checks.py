@@ -7,9 +7,8 @@ __all__ = ['complaint', 'check_whole', 'check_above_zero', 'check_number', 'chec
            'check_kind', 'is_float', 'check_numbers', 'check_inside', 'check_order', 'check_steps', 'check_grid',
            'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'warn_of_unit',
            'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set', 'check_returned', 'check_made',
-           'check_rest', 'takes', 'check_loss_function', 'check_condition', 'check_weights', 'check_bytes',
-           'check_labels', 'check_rows', 'check_range', 'check_images', 'check_multiple', 'whole_list', 'check_groups',
-           'check_unet', 'check_fits']
+           'check_rest', 'takes', 'check_loss_function', 'check_condition', 'check_bytes', 'check_labels', 'check_rows',
+           'check_range', 'check_images', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import inspect
@@ -394,17 +393,6 @@ def check_condition(network: Callable, given):
             f'given is a condition, but the network {kind} takes none; it should be '
             'None, or the network one that is called as network(xt, t, given)')
 
-
-def check_weights(model):
-    """That a model has weights that can be trained."""
-    for weight in getattr(model, 'parameters', list)():
-        if torch.finfo(weight.dtype).bits < 32:
-            kind = str(weight.dtype).removeprefix('torch.')
-            raise TypeError(
-                f'model has weights of {kind}, they should be float32 in training, '
-                'since its steps are too small for less: take model.float(); '
-                '`Precision(bf16=True)` computes in bfloat16 all the same')
-        return
 
 # %% ../../nbs/plumbing/checks.ipynb #c4ec0007
 def check_bytes(name: str, images: Tensor):
