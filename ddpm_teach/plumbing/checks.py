@@ -378,7 +378,7 @@ def takes(function: Callable, *args, **kwargs) -> bool:
 
 def check_loss_function(loss: Callable):
     """That a loss can be asked for a number of each element."""
-    if not takes(loss, 0, 0, reduction='none'):
+    if isinstance(loss, type) or not takes(loss, 0, 0, reduction='none'):
         raise TypeError(
             f'loss is {loss!r:.60}, it should be a function (prediction, target, '
             "reduction='none') -> a number for each element, such as F.mse_loss in "
