@@ -54,6 +54,7 @@ setup(
     license_files=['LICENSE'],
     url=cfg['git_url'],
     project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
+    package_dir={'': '.'},      # so that editors follow an editable install
     packages=find_packages(include=['ddpm_teach', 'ddpm_teach.*']),
     package_data={'ddpm_teach': ['*.safetensors', '*.pyi', 'py.typed']},
     python_requires='>=' + cfg['min_python'],

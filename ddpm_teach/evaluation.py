@@ -25,11 +25,13 @@ from torch.nn import functional as F
 
 from .data import Pictures
 from .objective import Denoiser, prior_kl, vlb_terms
-from .plumbing.checks import check_finite, check_images
-from .plumbing.checks import check_range, check_whole
+from ddpm_teach.plumbing.checks import (
+    check_finite, check_images, check_numbers, check_range, check_returned, check_set,
+    check_whole, warn_of_unit
+)
 from .plumbing.draws import generator
 from .plumbing.show import to_float, to_uint8
-from .plumbing.types import Count, typed
+from .plumbing.types import Count, short_repr, typed
 
 # %% ../nbs/08_evaluation.ipynb #4bd647ff
 Images = Float[Tensor, " n c h w"] | UInt8[Tensor, " n c h w"]   # in [-1, 1], or bytes
@@ -101,10 +103,15 @@ def reader() -> Reader:
     return net.eval().requires_grad_(False)
 
 # %% ../nbs/08_evaluation.ipynb #cee5b952
-def _in_parts(images: Images, function: Callable, batch_size: int = 500) -> list:
-    "`function` of the pictures as they would be saved, a part of them at a time."
-    check_images('images', images)
-    pixels = images if images.dtype == torch.uint8 else to_uint8(images)
+def _as_bytes(name: str, images: Images) -> Tensor:
+    "Pictures as they would be saved."
+    check_images(name, images)
+    warn_of_unit(name, images)
+    return images if images.dtype == torch.uint8 else to_uint8(images)
+
+
+def _in_parts(pixels: Tensor, function: Callable, batch_size: int = 500) -> list:
+    "`function` of the pictures, a part of them at a time."
     with torch.no_grad():
         return [function(to_float(part)) for part in pixels.split(batch_size)]
 
@@ -120,7 +127,8 @@ def features(
         extractor: (b, c, h, w) in [-1, 1] -> (b, d); by default the features of
             `reader`, which takes pictures (3, 32, 32) and gives d = 236.
     """
-    parts = _in_parts(images, extractor or reader().features)
+    parts = _in_parts(_as_bytes('images', images), extractor or reader().features)
+    check_numbers('what extractor returned', parts[0])
     return torch.cat(parts).double()
 
 # %% ../nbs/08_evaluation.ipynb #875325a9
@@ -137,7 +145,8 @@ def read_labels(
         Labels, each an index into the values of its attribute, and how sure the
         reader is of each, 0..1.
     """
-    parts = _in_parts(images, reader())                      # each: of all attributes
+    pixels = _as_bytes('images', images)
+    parts = _in_parts(pixels, reader())                      # each: of all attributes
     answers = [torch.cat(part).softmax(1).max(1) for part in zip(*parts)]
     labels = torch.stack([answer.indices for answer in answers], 1).short()
     sure = torch.stack([answer.values for answer in answers], 1)
@@ -172,6 +181,8 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
+
+    __repr__ = short_repr
 
     def __str__(self) -> str:
         return f'{self.value:.4g} ({self.low:.4g} to {self.high:.4g})'
@@ -286,6 +297,7 @@ def kernel_distance(
     """
     a = in_groups('a', a.double())
     b = in_groups('b', b.double())
+    check_returned('kernel', kernel(a[0], b[0]), len(a[0]), len(b[0]))
     aa = _pair_sums(a, a, kernel) - _self_pairs(a, kernel)
     bb = _pair_sums(b, b, kernel) - _self_pairs(b, kernel)
     ab = _pair_sums(a, b, kernel)
@@ -315,6 +327,8 @@ class Coverage(NamedTuple):
     missing: list[str]
     variation: float
     p: float
+
+    __repr__ = short_repr
 
 # %% ../nbs/08_evaluation.ipynb #9e3312ef
 @typed
@@ -417,13 +431,14 @@ def nearest(
         Distances, the root of the mean square in units of [-1, 1], 0..2; and which
         training pictures they are.
     """
+    pixels = _as_bytes('images', images)
     pool = to_float(training).flatten(1)
 
     def which(x: Tensor) -> Tensor:
         return torch.cdist(x.flatten(1), pool).argmin(1)
 
-    index = torch.cat(_in_parts(images, which))
-    flat = torch.cat(_in_parts(images, lambda x: x.flatten(1)))
+    index = torch.cat(_in_parts(pixels, which))
+    flat = torch.cat(_in_parts(pixels, lambda x: x.flatten(1)))
     rest = flat - pool[index]                       # again and exactly: cdist rounds
     return rest.square().mean(1).sqrt(), index
 
@@ -511,6 +526,8 @@ def by_step(
     """
     x0 = _as_numbers(images)
     check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
+    if terms is vlb_terms:
+        warn_of_unit('images', images)
     rng = generator(seed)
     draw = draw or partial(_normal, rng)
     T = model.schedule.T
@@ -534,6 +551,8 @@ class Bits(NamedTuple):
     total: Estimate
     steps: Tensor
     prior: float
+
+    __repr__ = short_repr
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0dc
 @typed
@@ -578,7 +597,10 @@ def evaluate(
         training: what the model was trained on, 40 or more.
         held_out: pictures that it never saw, 40 or more.
     """
-    check_images('samples', samples)
+    samples = _as_bytes('samples', samples)
+    sets = dict(samples=samples, training=training.images, held_out=held_out.images)
+    for name, images in sets.items():
+        check_set(name, images, least=2 * GROUPS, shape=(3, 32, 32))
     found = features(samples)
     real = features(training.images)
     labels, sure = read_labels(samples)

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .plumbing.checks import check_mixture, check_rest
-from .plumbing.types import Count, typed
+from .plumbing.types import Count, short_repr, typed
 from .schedule import Schedule
 
 # %% ../nbs/03_forward.ipynb #08453886
@@ -52,6 +52,8 @@ class Mixture:
     means: Tensor
     stds: Tensor
     weights: Tensor
+
+    __repr__ = short_repr
 
     def __post_init__(self):
         check_mixture(self.means, self.stds, self.weights)

@@ -41,10 +41,13 @@ from ddpm_teach.plumbing.processes import (
     copy_from_main, fitting, of_main, only_one, processes
 )
 from .plumbing.tensor_files import read_tensors, write_tensors
+from .plumbing.types import short_repr
 
 # %% ../nbs/tools/hooks.ipynb #b00c5008
 class Hook:
     "Something added to a training, `run`; each method is called at its moment."
+
+    __repr__ = short_repr
 
     def begin(self, run):
         "Nothing is done yet: make ready, or refuse."

@@ -20,9 +20,12 @@ from torch.nn import functional as F
 from ddpm_teach.forward import (
     eps_from_x0, posterior, q_sample, spread, v_from_x0, x0_from_eps, x0_from_v
 )
-from .plumbing.checks import check_answer, check_one_of, check_steps
+from ddpm_teach.plumbing.checks import (
+    check_answer, check_condition, check_loss_function, check_made, check_one_of,
+    check_returned, check_steps
+)
 from .plumbing.draws import NOISE, Draws
-from .plumbing.types import Given, Positive, typed
+from .plumbing.types import Given, Positive, short_repr, typed
 from .schedule import Schedule, array_of, small_variance
 
 # %% ../nbs/04_objective.ipynb #369ec210
@@ -35,6 +38,7 @@ TO_X0 = {'eps': x0_from_eps, 'x0': same, 'v': x0_from_v}    # prediction -> x0_h
 FROM_X0 = {'eps': eps_from_x0, 'x0': same, 'v': v_from_x0}  # x0 -> what to predict
 
 
+@typed
 def clip(x0: Tensor) -> Tensor:
     "x_0 held in [-1, 1], where pictures are."
     return x0.clamp(-1, 1)
@@ -49,6 +53,9 @@ class Denoiser(nn.Module):
         limit: x0 -> x0, keeps a belief where data can be; None for no limit.
     """
 
+    __repr__ = short_repr
+
+    @typed
     def __init__(
         self,
         schedule: Schedule,
@@ -97,6 +104,7 @@ class DDPM(Denoiser):
     ):
         super().__init__(schedule, getattr(network, 'shape', None), limit)
         check_one_of('predicts', predicts, TO_X0)
+        check_made('DDPM: network', network)
         self.network = network
         self.predicts = predicts
         self.conditioner = conditioner
@@ -123,6 +131,7 @@ class DDPM(Denoiser):
 
     def bound(self, given: Given | None) -> Denoiser:
         "This model with a condition: one row for all pictures, or one for each."
+        check_condition(self.network, given)
         return Bound(self, given)
 
 # %% ../nbs/04_objective.ipynb #3b90c1d7
@@ -192,10 +201,12 @@ def ddpm_loss(
         weight: (t, schedule, predicts) -> (b,), such as `min_snr`; None for 1.
         given: a condition, one row for each picture.
     """
+    check_loss_function(loss)
     xt = q_sample(x0, t, model.schedule, eps)
     prediction = model(xt, t, given)
     target = FROM_X0[model.predicts](x0, xt, t, model.schedule)
     each = loss(prediction.to(target.dtype), target, reduction='none')
+    check_returned("loss(..., reduction='none')", each, *target.shape)
     each = each.flatten(1).mean(1)
     if weight is not None:
         each = each * weight(t, model.schedule, model.predicts).to(each)
@@ -257,6 +268,7 @@ def denoising_loss(model, batch, draws, loss, weight, times, given) -> Tensor:
     return ddpm_loss(model, batch.x0, t, eps, loss, weight, condition)
 
 
+@typed
 def denoising(
     loss: Callable = F.mse_loss,
     weight: Callable | None = like_v,
@@ -266,7 +278,7 @@ def denoising(
     """The objective of a diffusion model (Ho et al. 2020, algorithm 1).
 
     Args:
-        loss: L2, `F.l1_loss`, `F.huber_loss`.
+        loss: L2, `F.l1_loss`, `F.huber_loss`: a function, not `nn.MSELoss()`.
         weight: of each t; `like_v` is for 'x0' and 'v', None or `min_snr` for 'eps'.
         times: (n, schedule, draws) -> steps 1..T, (n,).
         given: (batch, draws) -> condition, a row for each picture.
@@ -274,6 +286,7 @@ def denoising(
     Returns:
         (model, batch, draws) -> loss, a single number.
     """
+    check_loss_function(loss)
     chosen = dict(loss=loss, weight=weight, times=times, given=given)
     return partial(denoising_loss, **chosen)
 

@@ -12,12 +12,15 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from .model_files import at_most
 from .objective import DDPM, clip
 from .plumbing.processes import pick_device
+from .plumbing.types import typed
 from .sampling import ancestral
 from ddpm_teach.schedule import (
     Schedule, cosine_schedule, large_variance, small_variance
@@ -86,6 +89,78 @@ def their_names(network: UNet) -> dict[str, list[str]]:
         names[name] = [f'{piece}.{kind}' for piece in parts[part]]
     return names
 
+# %% ../nbs/tools/published.ipynb #b7a0c002
+_AGAIN = 'copy the folder again, or mend this entry'
+_THEIRS = 'our UNet does something else, so use this network with diffusers'
+_MUST = object()                  # for an entry without which nothing can be done
+
+
+class _Settings:
+    """A JSON file of theirs, whose entries are asked for one by one.
+
+    Args:
+        who: the function that reads it.
+    """
+
+    def __init__(self, who: str, file: Path, entries: dict[str, Any]):
+        self.who = who
+        self.file = file
+        self.entries = entries
+
+    def said(self, name: str) -> str:
+        "An entry as the file has it."
+        if name not in self.entries:
+            meant = f', which means {_ABSENT[name]}' if name in _ABSENT else ''
+            return f'no {name}{meant}'
+        return f'{name} = {json.dumps(self.entries[name]):.60}'
+
+    def refuse(self, names: str, wanted: str, remedy: str) -> NoReturn:
+        "Raise ValueError for an entry, or for several."
+        said = ', '.join(self.said(name) for name in names.split())
+        raise ValueError(
+            f'{self.who}: {str(self.file)!r} has {said}, it should be {wanted}; '
+            f'{remedy}')
+
+    def entry(self, name: str, wanted: str, right: Callable, usual: Any = _MUST):
+        "An entry, if it is right; `usual` is what is meant where there is none."
+        value = self.entries.get(name, usual)
+        if value is _MUST or not right(value):
+            self.refuse(name, wanted, _AGAIN)
+        return value
+
+    def whole(self, name: str, usual: Any = _MUST, most: int = 2**16) -> int:
+        wanted = f'a whole number from 1 to {most:,}'
+        return self.entry(name, wanted, partial(_is_whole, most=most), usual)
+
+    def number(self, name: str, usual: float) -> float:
+        return self.entry(name, 'a number from 0 to 1', _is_share, usual)
+
+    def flag(self, name: str, usual: bool) -> bool:
+        return self.entry(name, 'true or false', _is_flag, usual)
+
+    def one_of(self, name: str, choices, usual: str) -> str:
+        def right(value):
+            return isinstance(value, str) and value in choices
+        return self.entry(name, f'one of {", ".join(choices)}', right, usual)
+
+# %% ../nbs/tools/published.ipynb #b7a0c003
+def _is_whole(value, least: int = 1, most: int = 2**16) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _is_share(value) -> bool:
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def _is_flag(value) -> bool:
+    return type(value) is bool
+
+
+def _is_list(value, right: Callable, most: int = 16) -> bool:
+    if not isinstance(value, list) or not 1 <= len(value) <= most:
+        return False
+    return all(right(part) for part in value)
+
 # %% ../nbs/tools/published.ipynb #3cea4a64
 _OURS = dict(                               # what our U-Net does, in their words
     norm_eps=1e-6,
@@ -115,76 +190,112 @@ _READ = [
 ]
 
 # %% ../nbs/tools/published.ipynb #pb11a0e2
-def _is_wrong(name: str, value) -> bool:
-    "Whether a setting asks for what our U-Net does not do."
-    if name in _OURS:
-        return value != _OURS[name]
-    return name not in _READ and value is not None
-
-
-def _refuse_settings(config: dict, where: Path):
-    "Raise ValueError for settings of a `UNet2DModel` that our `UNet` does not have."
-    public = {name: v for name, v in config.items() if not name.startswith('_')}
+def _refuse_settings(config: _Settings):
+    "Refuse what a `UNet2DModel` can be asked for and our `UNet` does not do."
     wrong = []
-    for name, value in (_OURS | _ABSENT | public).items():
-        if _is_wrong(name, value):
-            ours = f' (ours: {_OURS[name]!r})' if name in _OURS else ''
-            wrong.append(f'{name} = {value!r}{ours}')
-    out = config.get('out_channels', 3)
-    if config.get('in_channels', 3) != out:
-        wrong.append(f'out_channels = {out} (ours: as many as in_channels)')
+    for name, ours in _OURS.items():
+        value = config.entries.get(name, _ABSENT.get(name, ours))
+        if value != ours or (type(value) is bool) != (type(ours) is bool):
+            wrong.append(name)
     if wrong:
-        raise ValueError(
-            f'from_diffusers: {str(where)!r} says {", ".join(wrong)}; our UNet '
-            'computes something else, so use this network with diffusers')
+        wanted = ', '.join(json.dumps(_OURS[name]) for name in wrong)
+        config.refuse(' '.join(wrong), f'{wanted} as in ours', _THEIRS)
+    known = {*_OURS, *_READ}
+    for name, value in config.entries.items():
+        if name not in known and name[0] != '_' and value is not None:
+            config.refuse(name, 'null or missing', _THEIRS)
 
 # %% ../nbs/tools/published.ipynb #6a070762
-def _levels_with_attention(config: dict, where: Path) -> list[bool]:
+_UP = {'DownBlock2D': 'UpBlock2D', 'AttnDownBlock2D': 'AttnUpBlock2D'}
+
+
+def _is_word(value) -> bool:
+    return isinstance(value, str)
+
+
+def _levels_with_attention(config: _Settings, levels: int) -> list[bool]:
     "For each level whether its blocks are followed by attention."
-    down = list(config['down_block_types'])
-    up = list(config['up_block_types'])
-    attention = [name == 'AttnDownBlock2D' for name in down]
-    expected = ['AttnUpBlock2D' if a else 'UpBlock2D' for a in reversed(attention)]
-    if set(down) - {'DownBlock2D', 'AttnDownBlock2D'} or up != expected:
-        raise ValueError(
-            f'from_diffusers: {str(where)!r} has levels {down} and {up}; they should '
-            'be DownBlock2D or AttnDownBlock2D, and the same in reverse on the way up; '
-            'use this network with diffusers')
-    return attention
+    wanted = f'a list of words, one for each of the {levels} block_out_channels'
+    for name in ('down_block_types', 'up_block_types'):
+        config.entry(name, wanted, partial(_is_list, right=_is_word))
+        if len(config.entries[name]) != levels:
+            config.refuse(name, wanted, _AGAIN)
+    down = config.entries['down_block_types']
+    if set(down) - set(_UP):
+        config.refuse('down_block_types', f'of {" and ".join(_UP)} alone', _THEIRS)
+    up = [_UP[name] for name in reversed(down)]
+    if config.entries['up_block_types'] != up:
+        wanted = f'{json.dumps(up)}, down_block_types in reverse'
+        config.refuse('up_block_types', wanted, _THEIRS)
+    return [name == 'AttnDownBlock2D' for name in down]
 
 
-def _square_size(config: dict, attention: list[bool], where: Path) -> int:
-    "Height and width of the pictures, if they are one, and one head looks at them."
-    size = config['sample_size']
-    if isinstance(size, list) and size[0] == size[-1]:
-        size = size[0]
-    channels = config['block_out_channels']
-    looked_at = {c for c, a in zip(channels, attention) if a} | {channels[-1]}
-    head = config.get('attention_head_dim', 8)
-    one_head = head is None or looked_at == {head}
-    if not isinstance(size, int) or not one_head:
-        raise ValueError(
-            f'from_diffusers: {str(where)!r} has sample_size {size!r} and '
-            f'attention_head_dim {head!r}; they should be a whole number, for square '
-            'pictures, and null, for one head: our attention has one; use this network '
-            'with diffusers')
-    return size
+def _is_size(value) -> bool:
+    return _is_whole(value) or _is_list(value, _is_whole, most=2)
+
+
+def _square_size(config: _Settings, levels: int) -> int:
+    "Height and width of the pictures, if they are one."
+    size = config.entry('sample_size', 'a whole number, the height and width of the '
+                        'pictures it was trained on', _is_size)
+    sides = size if isinstance(size, list) else [size]
+    if len(set(sides)) > 1:
+        config.refuse('sample_size', 'one number: our pictures are square', _THEIRS)
+    if sides[0] % 2**(levels - 1):
+        wanted = f'a multiple of {2**(levels - 1)}: it has {levels} levels'
+        config.refuse('sample_size', wanted, _THEIRS)
+    return sides[0]
 
 # %% ../nbs/tools/published.ipynb #pb11a0e3
-def _network_of(config: dict, where: Path) -> UNet:
-    "Our network for the settings of a `UNet2DModel`."
-    _refuse_settings(config, where)
-    attention = _levels_with_attention(config, where)
-    size = _square_size(config, attention, where)
-    return UNet(
-        channels=tuple(config['block_out_channels']),
-        blocks=config.get('layers_per_block', 2),
-        attention=tuple(size // 2**i for i, a in enumerate(attention) if a),
-        size=size,
-        image_channels=config.get('in_channels', 3),
-        patch=1,
-        groups=config.get('norm_num_groups', 32),
-        dropout=config.get('dropout', 0.))
+def _channels_of(config: _Settings) -> list[int]:
+    "Channels of each level, which its norms can divide."
+    channels = config.entry(
+        'block_out_channels', 'a list of whole numbers, the channels of each level',
+        partial(_is_list, right=_is_whole))
+    groups = config.whole('norm_num_groups', 32)
+    if channels[0] % 2 or channels[0] < 4:
+        config.refuse(
+            'block_out_channels', 'even in the first of them, and 4 or more', _THEIRS)
+    if any(c % groups for c in channels):
+        config.refuse('norm_num_groups', f'a divisor of all of {channels}', _AGAIN)
+    return channels
+
+
+def _one_head(config: _Settings, channels: list[int], attention: list[bool]):
+    "That a single head looks at all channels."
+    looked_at = {c for c, a in zip(channels, attention) if a} | {channels[-1]}
+    head = config.entry(
+        'attention_head_dim', 'null, for one head, or a whole number',
+        lambda value: value is None or _is_whole(value), 8)
+    if head is not None and looked_at != {head}:
+        config.refuse('attention_head_dim', 'null, for one head, as in ours', _THEIRS)
+
+
+def _network_of(config: _Settings, tensors: int = 10**5) -> UNet:
+    """Our network for the settings of a `UNet2DModel`, on the device meta.
+
+    Args:
+        tensors: about so many weights and biases.
+    """
+    _refuse_settings(config)
+    channels = _channels_of(config)
+    attention = _levels_with_attention(config, len(channels))
+    size = _square_size(config, len(channels))
+    _one_head(config, channels, attention)
+    colours = config.whole('in_channels', 3)
+    if config.whole('out_channels', 3) != colours:
+        config.refuse('out_channels', f'{colours}, as many as in_channels', _THEIRS)
+    settings = dict(
+        channels=channels, blocks=config.whole('layers_per_block', 2),
+        attention=[size // 2**i for i, a in enumerate(attention) if a], size=size,
+        image_channels=colours, patch=1, groups=config.whole('norm_num_groups', 32),
+        dropout=config.number('dropout', 0.))
+    try:
+        with torch.device('meta'), at_most(2 * tensors):     # no endless building
+            return UNet(**settings)
+    except ValueError:
+        wanted = f'fewer: there are only {tensors} weights and biases'
+        config.refuse('layers_per_block', wanted, _AGAIN)
 
 # %% ../nbs/tools/published.ipynb #a3b9955a
 _VERSION = '0.32.0'                      # of diffusers, whose form the folder has
@@ -244,28 +355,41 @@ _OLD = {
 }
 
 
+def _check_names(given: set[str], wanted: set[str], where: Path, asked: str):
+    "That the weights have the names that the settings ask for."
+    if given != wanted:
+        lacks = sorted(wanted - given)[:3]
+        has = sorted(given - wanted)[:3]
+        raise ValueError(
+            f'from_diffusers: {str(where)!r} lacks {lacks} and has {has} besides what '
+            f'{asked}; copy the folder again')
+
+
 def _from_theirs(
-    network: UNet, given: dict[str, Tensor], where: Path
+    network: UNet, given: dict[str, Tensor], where: Path,
+    asked: str = 'its config.json asks for',
 ) -> dict[str, Tensor]:
-    "Our `state_dict` from theirs."
+    """Our `state_dict` from theirs.
+
+    Args:
+        asked: what the names and shapes should be, in words.
+    """
     for old, new in _OLD.items():
         given = {name.replace(old, new): value for name, value in given.items()}
     names = their_names(network)
     wanted = {name for those in names.values() for name in those}
-    if wanted != set(given):
-        lacks = sorted(wanted - set(given))[:3]
-        has = sorted(set(given) - wanted)[:3]
-        raise ValueError(
-            f'from_diffusers: {str(where)!r} lacks {lacks} and has {has} besides what '
-            'its config.json asks for; copy the folder again')
+    _check_names(set(given), wanted, where, asked)
     weights = {}
-    for ours, those in names.items():
-        weights[ours] = torch.cat([given[name] for name in those]).float()
     for ours, value in network.state_dict().items():
-        if weights[ours].shape != value.shape:
-            raise ValueError(
-                f'from_diffusers: {str(where)!r} has other shapes than its config.json '
-                f'asks for, such as {names[ours][0]}; copy the folder again')
+        those = names[ours]
+        shape = (len(value) // len(those), *value.shape[1:])
+        for name in those:
+            if given[name].shape != shape:
+                raise ValueError(
+                    f'from_diffusers: {str(where)!r} has other shapes than {asked}: '
+                    f'{name} is {tuple(given[name].shape)}, it should be {shape}; copy '
+                    'the folder again')
+        weights[ours] = torch.cat([given[name] for name in those]).float()
     return weights
 
 # %% ../nbs/tools/published.ipynb #pb11a0e5
@@ -281,44 +405,56 @@ def _to_theirs(network: UNet) -> dict[str, Tensor]:
 
 # %% ../nbs/tools/published.ipynb #855a1c65
 _PREDICTS = {'epsilon': 'eps', 'sample': 'x0', 'v_prediction': 'v'}
+_LINES = ['linear', 'scaled_linear', 'squaredcos_cap_v2', 'sigmoid']
 
 
-def _betas(config: dict) -> Tensor | None:
-    "beta of the steps 1..T, float64, as a scheduler's settings say; None if unknown."
-    if config.get('trained_betas') is not None:
-        return torch.tensor(config['trained_betas'], dtype=torch.float64)
-    T = config.get('num_train_timesteps', 1000)
-    start = config.get('beta_start', 1e-4)
-    end = config.get('beta_end', .02)
+def _is_beta(value) -> bool:
+    return _is_share(value) and 0 < value < 1
+
+
+def _line_of(name: str, T: int, start: float, end: float) -> Tensor:
+    "beta of the steps 1..T, float64, by the name of a formula."
     line = partial(torch.linspace, steps=T, dtype=torch.float64)
-    name = config.get('beta_schedule', 'linear')
     if name == 'linear':
         return line(start, end)
     if name == 'scaled_linear':
         return line(start**.5, end**.5)**2
     if name == 'squaredcos_cap_v2':
         return cosine_schedule(T).betas
-    if name == 'sigmoid':
-        return start + (end - start) * line(-6, 6).sigmoid()
-    return None
+    return start + (end - start) * line(-6, 6).sigmoid()
+
+
+def _betas(config: _Settings) -> Tensor:
+    "beta of the steps 1..T, float64, as a scheduler's settings say."
+    T = config.whole('num_train_timesteps', 1000, most=10**6)
+    listed = config.entry(
+        'trained_betas', 'null, or a list of numbers between 0 and 1',
+        lambda value: value is None or _is_list(value, _is_beta, 10**6), None)
+    if listed is not None:
+        if len(listed) != T:
+            config.refuse('trained_betas', f'{T} numbers, as many betas as '
+                          f'num_train_timesteps says', _AGAIN)
+        return torch.tensor(listed, dtype=torch.float64)
+    name = config.one_of('beta_schedule', _LINES, 'linear')
+    start = config.number('beta_start', 1e-4)
+    return _line_of(name, T, start, config.number('beta_end', .02))
 
 # %% ../nbs/tools/published.ipynb #pb11a0e6
-def _schedule_of(config: dict, where: Path) -> Schedule:
+def _schedule_of(config: _Settings) -> Schedule:
     "Our schedule for the settings of a `DDPMScheduler`."
+    if config.flag('rescale_betas_zero_snr', False):
+        config.refuse('rescale_betas_zero_snr', 'false: we do not rescale', _THEIRS)
     betas = _betas(config)
-    T = config.get('num_train_timesteps', 1000)
-    predicts = config.get('prediction_type', 'epsilon')
-    rescaled = config.get('rescale_betas_zero_snr', False)
-    whole = betas is not None and len(betas) == T
-    if not whole or rescaled or predicts not in _PREDICTS:
-        raise ValueError(
-            f'from_diffusers: {str(where)!r} has '
-            f"beta_schedule {config.get('beta_schedule')!r}, num_train_timesteps {T}, "
-            f'rescale_betas_zero_snr {rescaled} and prediction_type {predicts!r}; '
-            'we read linear, scaled_linear, squaredcos_cap_v2, sigmoid or a list of as '
-            'many betas as timesteps, not rescaled, and one of '
-            f'{", ".join(_PREDICTS)}; use this network with diffusers')
-    return Schedule(betas)
+    try:
+        return Schedule(betas)
+    except ValueError as error:
+        names = 'num_train_timesteps beta_schedule beta_start beta_end'
+        config.refuse(names, f'a schedule that we can compute with ({error})', _THEIRS)
+
+
+def _prediction_of(config: _Settings) -> str:
+    "What a network predicts, in our words."
+    return _PREDICTS[config.one_of('prediction_type', _PREDICTS, 'epsilon')]
 
 # %% ../nbs/tools/published.ipynb #8d3bd9fe
 _VARIANCES = {
@@ -335,16 +471,13 @@ _KNOWN = [
 ]
 
 
-def _limit_of(config: dict, where: Path) -> Callable | None:
+def _limit_of(config: _Settings) -> Callable | None:
     "The limit that the settings of a `DDPMScheduler` ask for."
-    thresholding = config.get('thresholding', False)
-    widest = config.get('clip_sample_range', 1.)
-    if thresholding or widest != 1:
-        raise ValueError(
-            f'{str(where)!r} has thresholding {thresholding} and clip_sample_range '
-            f'{widest}; we draw without thresholding, clipped to 1 or not at all; use '
-            'this network with diffusers')
-    return clip if config.get('clip_sample', True) else None
+    if config.flag('thresholding', False):
+        config.refuse('thresholding', 'false: we draw without', _THEIRS)
+    if config.entries.get('clip_sample_range', 1) != 1:
+        config.refuse('clip_sample_range', '1: we clip to 1 or not at all', _THEIRS)
+    return clip if config.flag('clip_sample', True) else None
 
 # %% ../nbs/tools/published.ipynb #pb11a0e7
 def _variance_type(variance: Callable) -> str:
@@ -374,71 +507,166 @@ def _scheduler_config(model: DDPM, variance: Callable) -> dict:
         clip_sample=model.limit is clip)
 
 # %% ../nbs/tools/published.ipynb #570160a5
-def _part(
-    path: str | Path, part: str, file: str, class_name: str
-) -> tuple[Path, dict]:
-    "The folder of a part, `unet` or `scheduler`, and its settings."
+def _folder_at(who: str, path: str | Path) -> Path:
+    "The path, if there is a folder."
     root = Path(path).expanduser()
+    if root.is_file():
+        raise ValueError(
+            f'{who}: {str(root)!r} is a file, it should be the folder of a '
+            f'DDPMPipeline, perhaps {str(root.parent)!r}')
     if not root.is_dir():
         raise FileNotFoundError(
-            f'from_diffusers: there is no folder {str(root)!r}; give the folder of a '
-            'DDPMPipeline, as `to_diffusers` or `save_pretrained` wrote it')
-    folder = root / part if (root / part).is_dir() else root
-    if not (folder / file).is_file():
+            f'{who}: there is no folder {str(root)!r}; give the folder of a '
+            'DDPMPipeline, as `to_diffusers` or `save_pretrained` wrote it. What is '
+            'on the Hugging Face Hub must be on this disk first: '
+            'hf download NAME --local-dir FOLDER')
+    return root
+
+
+def _in_place_of(root: Path) -> str:
+    "Which folder to give instead of this one."
+    snapshots = sorted(root.glob('snapshots/*'))
+    if snapshots:
+        return f'give {str(snapshots[-1])!r}'
+    if (root.parent / 'model_index.json').is_file():
+        return f'give {str(root.parent)!r}'
+    return 'give the folder of a DDPMPipeline, with a unet and a scheduler'
+
+# %% ../nbs/tools/published.ipynb #b7a0c004
+def _read_json(who: str, file: Path) -> dict[str, Any]:
+    "The entries of a file."
+    try:
+        entries = json.loads(file.read_text(encoding='utf-8'))
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f'from_diffusers: {str(root)!r} has neither {part}/{file} nor {file}; give '
-            'the folder of a DDPMPipeline, with a unet and a scheduler')
-    config = json.loads((folder / file).read_text(encoding='utf-8'))
-    if config.get('_class_name') != class_name:
+            f'{who}: {str(file)!r} is no whole JSON file ({error}), it should hold '
+            'the settings of a part of a DDPMPipeline; copy it again') from None
+    if not isinstance(entries, dict):
         raise ValueError(
-            f'from_diffusers: {str(folder / file)!r} is of a '
-            f"{config.get('_class_name')}, it should be of a {class_name}")
-    return folder, config
+            f'{who}: {str(file)!r} holds a {type(entries).__name__}, it should hold '
+            'entries, {"name": value, ...}; copy it again')
+    return entries
+
+
+_ANOTHER = {                              # part: what to do if it is of another class
+    'unet': 'our UNet is no such network, so use it with diffusers',
+    'scheduler': 'write the folder anew with diffusers: pipeline.scheduler = '
+                 'DDPMScheduler.from_config(pipeline.scheduler.config)',
+}
+
+
+def _part(
+    who: str, path: str | Path, part: str, name: str, class_name: str
+) -> _Settings:
+    "The settings of a part of a pipeline, `unet` or `scheduler`."
+    root = _folder_at(who, path)
+    file = (root / part if (root / part).is_dir() else root) / name
+    if not file.is_file():
+        raise ValueError(
+            f'{who}: {str(root)!r} has neither {part}/{name} nor {name}; '
+            f'{_in_place_of(root)}')
+    config = _Settings(who, file, _read_json(who, file))
+    if config.entries.get('_class_name') != class_name:
+        config.refuse('_class_name', class_name, _ANOTHER[part])
+    return config
 
 
 _unet_part = partial(
-    _part, part='unet', file='config.json', class_name='UNet2DModel')
+    _part, part='unet', name='config.json', class_name='UNet2DModel')
 _scheduler_part = partial(
-    _part, part='scheduler', file='scheduler_config.json', class_name='DDPMScheduler')
+    _part, part='scheduler', name='scheduler_config.json', class_name='DDPMScheduler')
 
 # %% ../nbs/tools/published.ipynb #pb11a0e8
-def _weights_file(folder: Path) -> Path:
-    "The file with the weights."
-    file = folder / 'diffusion_pytorch_model.safetensors'
-    if not file.is_file():
-        endings = ('.bin', '.safetensors', '.pt', '.ckpt')
-        there = sorted(f.name for f in folder.iterdir() if f.suffix in endings)
+_STEM = 'diffusion_pytorch_model'
+_PICKLE = (
+    'A .bin, .pt or .ckpt file is a pickle, which can run any program, and is not '
+    'read. Look for a newer revision with safetensors, or, if you trust the file, '
+    'write it anew with diffusers: DDPMPipeline.from_pretrained(folder, '
+    'use_safetensors=False).save_pretrained(another_folder)')
+
+
+def _remedy_for(there: list[str]) -> str:
+    "What to do about a folder that has these weights, none of which is read."
+    if not there:
+        return 'The download has stopped early: fetch the folder again'
+    if any(name.endswith('.safetensors') for name in there):
+        return f'Give the one that you mean the name {_STEM}.safetensors'
+    if any(name.endswith('.msgpack') for name in there):
+        return ('Those are of Flax: write the folder anew with diffusers, '
+                'UNet2DModel.from_pretrained(folder, from_flax=True)')
+    return _PICKLE
+
+
+def _check_parts(parts: list[Path]):
+    "That all parts of a file in parts are there."
+    stem, last = parts[0].stem.split('-of-')
+    stem = stem.rsplit('-', 1)[0]
+    there = {part.name for part in parts}
+    wanted = [f'{stem}-{i + 1:05}-of-{last}.safetensors' for i in range(len(parts) + 1)]
+    lacking = [name for name in wanted if name not in there]
+    if not last.isdigit() or int(last) != len(parts) or len(lacking) > 1:
         raise ValueError(
-            f'from_diffusers: {str(folder)!r} should have '
-            'diffusion_pytorch_model.safetensors; weights there: '
-            f"{there or 'none'}. A .bin file is a pickle, which can run any program, "
-            'and is not read. Look for a newer revision with safetensors, or, if you '
-            'trust the file, write it anew with diffusers: '
-            'DDPMPipeline.from_pretrained(folder, use_safetensors=False)'
-            '.save_pretrained(another_folder)')
-    return file
+            f'from_diffusers: {str(parts[0].parent)!r} has {len(parts)} of {last} '
+            f'parts of its weights, it should also have {lacking[0]}; copy the folder '
+            'again')
 
 
-def _load(file: Path) -> dict[str, Tensor]:
-    "The tensors of a file."
+def _weights_files(folder: Path) -> list[Path]:
+    "The file with the weights, or all its parts; that of full precision first."
+    for kind in ('', '.fp16', '.bf16'):
+        whole = folder / f'{_STEM}{kind}.safetensors'
+        if whole.is_file():
+            return [whole]
+        parts = sorted(folder.glob(f'{_STEM}{kind}-*-of-*.safetensors'))
+        if parts:
+            _check_parts(parts)
+            return parts
+    endings = ('.bin', '.safetensors', '.pt', '.ckpt', '.msgpack')
+    there = sorted(f.name for f in folder.iterdir() if f.suffix in endings)
+    raise ValueError(
+        f'from_diffusers: {str(folder)!r} should have {_STEM}.safetensors; weights '
+        f"there: {there or 'none'}. {_remedy_for(there)}")
+
+# %% ../nbs/tools/published.ipynb #b7a0c005
+def _check_pointer(file: Path):
+    "That a file is there itself, not only the note that Git keeps in its place."
+    with file.open('rb') as opened:
+        if opened.read(24).startswith(b'version https://git-lfs'):
+            raise ValueError(
+                f'from_diffusers: {str(file)!r} is a pointer of Git LFS, it should be '
+                'the file itself; fetch it: git lfs pull')
+
+
+def _load(files: list[Path]) -> dict[str, Tensor]:
+    "The tensors of a file, or of its parts."
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise ValueError(
-            f'from_diffusers: {str(file)!r} is not a whole safetensors file ({error}); '
-            'copy it again') from None
+    tensors = {}
+    for file in files:
+        _check_pointer(file)
+        try:
+            tensors |= load_file(file)
+        except (SafetensorError, ValueError, OSError) as error:
+            raise ValueError(
+                f'from_diffusers: {str(file)!r} is not a whole safetensors file '
+                f'({error}); copy it again') from None
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.float().isfinite().all():
+            raise ValueError(
+                f'from_diffusers: {str(files[0])!r} has in {name} what is no finite '
+                f'number ({tensor.dtype}), it should have such alone; copy it again')
+    return tensors
 
 # %% ../nbs/tools/published.ipynb #77099f9c
+@typed
 def from_diffusers(
     path: str | Path, device: str | torch.device | None = None
 ) -> DDPM:
     """A network that diffusers wrote, such as `google/ddpm-cifar10-32`, in our U-Net.
 
     Reads JSON and safetensors, nothing that runs, and needs neither diffusers nor a
-    network connection. Weights in half precision become float32. To draw from it as
-    its folder asks for, see `diffusers_sampler`.
+    network connection. Weights in half precision, and in several files, become float32
+    in one network. To draw from it as its folder asks for, see `diffusers_sampler`.
 
     Args:
         path: the folder of a `DDPMPipeline`: a `UNet2DModel` and a `DDPMScheduler`.
@@ -449,21 +677,28 @@ def from_diffusers(
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it is no such pipeline, has its weights only as .bin, or asks for
-            what our `UNet` does not do.
+        ValueError: for a file that cannot be read or has a wrong entry, for weights
+            only as .bin, and for what our `UNet` does not do. It names file and entry.
     """
-    folder, config = _unet_part(path)
-    place, settings = _scheduler_part(path)
-    where = place / 'scheduler_config.json'
-    file = _weights_file(folder)
-    network = _network_of(config, folder / 'config.json')
-    schedule = _schedule_of(settings, where)
-    predicts = _PREDICTS[settings.get('prediction_type', 'epsilon')]
-    model = DDPM(network, schedule, predicts, _limit_of(settings, where))
-    network.load_state_dict(_from_theirs(network, _load(file), file))
-    return model.to(pick_device(device)).eval()
+    device = pick_device(device)
+    config = _unet_part('from_diffusers', path)
+    settings = _scheduler_part('from_diffusers', path)
+    schedule = _schedule_of(settings)
+    predicts = _prediction_of(settings)
+    limit = _limit_of(settings)
+    files = _weights_files(config.file.parent)
+    given = _load(files)
+    network = _network_of(config, len(given))
+    entries = ('block_out_channels', 'layers_per_block', 'down_block_types',
+               'in_channels')
+    said = ', '.join(config.said(name) for name in entries)
+    asked = f'{str(config.file)!r} asks for by {said}'
+    weights = _from_theirs(network, given, files[0], asked)
+    network.load_state_dict(weights, assign=True)
+    return DDPM(network, schedule, predicts, limit).to(device).eval()
 
 # %% ../nbs/tools/published.ipynb #c43d40e0
+@typed
 def diffusers_sampler(path: str | Path) -> Callable:
     """`ancestral` with the variance that a scheduler asks for (Ho et al., section 3.2).
 
@@ -481,17 +716,13 @@ def diffusers_sampler(path: str | Path) -> Callable:
         ValueError: for other variances, for dynamic thresholding, and for clipping to
             another range than [-1, 1].
     """
-    place, config = _scheduler_part(path)
-    where = place / 'scheduler_config.json'
-    _limit_of(config, where)
-    kind = config.get('variance_type', 'fixed_small')
-    public = [name for name in config if not name.startswith('_')]
-    unknown = sorted(set(public) - set(_KNOWN))
-    if kind not in _VARIANCES or unknown:
-        raise ValueError(
-            f'diffusers_sampler: {str(where)!r} has variance_type {kind!r} and, '
-            f"unknown to us, {unknown or 'nothing'}; we draw with "
-            f"{', '.join(_VARIANCES)}; choose `ancestral` or another sampler yourself")
+    config = _scheduler_part('diffusers_sampler', path)
+    _limit_of(config)
+    kind = config.one_of('variance_type', _VARIANCES, 'fixed_small')
+    for name in config.entries:
+        if name[0] != '_' and name not in _KNOWN:
+            config.refuse(name, 'missing: we do not know it', (
+                'choose `ancestral` or another sampler yourself'))
     return partial(ancestral, variance=_VARIANCES[kind])
 
 # %% ../nbs/tools/published.ipynb #7f4d342f

@@ -17,7 +17,7 @@ from torch import Tensor
 from .forward import posterior
 from .objective import Denoiser, evaluating
 from .plumbing.checks import check_finite, check_whole
-from .plumbing.types import Count, typed
+from .plumbing.types import Count, short_repr, typed
 from .schedule import array_of, small_variance
 
 # %% ../nbs/07_sampling.ipynb #8f03ffab
@@ -32,6 +32,8 @@ class Step(NamedTuple):
     t: int
     x: Tensor
     x0_hat: Tensor | None
+
+    __repr__ = short_repr
 
 # %% ../nbs/07_sampling.ipynb #ab9e987c
 def first_step(model: Denoiser, x: Tensor, start: int | None) -> int:

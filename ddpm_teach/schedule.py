@@ -18,7 +18,7 @@ from torch import Tensor
 from ddpm_teach.plumbing.checks import (
     check_abar, check_array, check_inside, check_order, check_steps, warn_caller
 )
-from .plumbing.types import Count, Positive, typed
+from .plumbing.types import Positive, Steps, typed
 
 # %% ../nbs/02_schedule.ipynb #d5d92fe7
 class Schedule:
@@ -48,6 +48,9 @@ class Schedule:
         self.posterior_var = torch.cat([nothing, ratio * self.betas])
         check_abar(self.abar)
         warn_of_signal(self.abar)
+
+    def __repr__(self) -> str:
+        return f'Schedule(T={self.T}, abar_T={self.abar[-1]:.3g})'
 
     @typed
     def at(
@@ -89,7 +92,7 @@ def too_much_signal(T: int, abar: float) -> str:
 # %% ../nbs/02_schedule.ipynb #bbd1d871
 @typed
 def linear_schedule(
-    T: Count = 1000, start: float = 1e-4, end: float = .02, rescale: bool = False
+    T: Steps = 1000, start: float = 1e-4, end: float = .02, rescale: bool = False
 ) -> Schedule:
     """Beta in a straight line (Ho et al. 2020, section 4).
 
@@ -109,7 +112,7 @@ def from_abar(abar: Tensor, largest: float = .999) -> Schedule:
 
 
 @typed
-def cosine_schedule(T: Count = 500, s: Positive = .008) -> Schedule:
+def cosine_schedule(T: Steps = 500, s: Positive = .008) -> Schedule:
     """abar falls like a squared cosine (Nichol and Dhariwal 2021, eq. 17).
 
     Args:
@@ -123,7 +126,7 @@ def cosine_schedule(T: Count = 500, s: Positive = .008) -> Schedule:
 # %% ../nbs/02_schedule.ipynb #f7c056e6
 @typed
 def sigmoid_schedule(
-    T: Count = 500, start: float = -3., end: float = 3., tau: Positive = 1.
+    T: Steps = 500, start: float = -3., end: float = 3., tau: Positive = 1.
 ) -> Schedule:
     """abar falls along a sigmoid (Jabri et al. 2022).
 
@@ -139,11 +142,13 @@ def sigmoid_schedule(
     return from_abar((high - (u / tau).sigmoid()) / (high - low))
 
 # %% ../nbs/02_schedule.ipynb #5ca1ab1e
+@typed
 def small_variance(schedule: Schedule) -> Tensor:
     "The posterior's variance at t = 0..T: right for a single point (Ho et al., 3.2)."
     return schedule.posterior_var
 
 
+@typed
 def large_variance(schedule: Schedule) -> Tensor:
     "beta at t = 0..T: right for data of variance 1 (Ho et al. 2020, section 3.2)."
     return schedule.beta

@@ -30,6 +30,7 @@ from ddpm_teach.plumbing.processes import (
     average_gradients, copy_from_main, keep_memory, mean_over_processes, pick_device,
     processes
 )
+from .plumbing.types import short_repr
 
 # %% ../nbs/06_training.ipynb #abda42a5
 def learning_rate(step: int, steps: int, highest: float, warmup: int = 200) -> float:
@@ -158,6 +159,8 @@ class Trained(NamedTuple):
     "What `train` returns: the model to sample from, and the loss of each step."
     model: nn.Module
     losses: list[float]
+
+    __repr__ = short_repr
 
 # %% ../nbs/06_training.ipynb #a7e00008
 def train(

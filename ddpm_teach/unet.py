@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ddpm_teach.plumbing.checks import (
     check_fits, check_groups, check_multiple, check_unet, check_whole
 )
-from .plumbing.types import Positive, typed
+from .plumbing.types import Positive, short_repr, typed
 
 # %% ../nbs/05_unet.ipynb #ae099bef
 @typed
@@ -207,16 +207,19 @@ class UNet(nn.Module):
         dropout: share of the numbers that is left out while training, 0..1.
     """
 
+    __repr__ = short_repr                # `print` shows the layers
+    __str__ = nn.Module.__repr__
+
     def __init__(self, channels: Sequence[int] = (64, 80, 96), blocks: int = 1,
                  attention: Sequence[int] = (8,), size: int = 32,
                  image_channels: int = 3, patch: int = 2, groups: int = 8,
                  dropout: float = 0.):
         super().__init__()
-        self.config = dict(
-            channels=list(channels), blocks=blocks, attention=list(attention),
-            size=size, image_channels=image_channels, patch=patch, groups=groups,
-            dropout=dropout)
-        check_unet(**self.config)
+        self.config = check_unet(
+            channels=channels, blocks=blocks, attention=attention, size=size,
+            image_channels=image_channels, patch=patch, groups=groups, dropout=dropout)
+        channels = self.config['channels']
+        attention = self.config['attention']
         self.shape = (image_channels, size, size)
         sides = [size // patch // 2**level for level in range(len(channels))]
         inside = image_channels * patch**2
@@ -244,8 +247,10 @@ class UNet(nn.Module):
     def forward(self, x: Float[Tensor, " b c h w"], t: Real[Tensor, " b"]) -> Tensor:
         "A prediction, like the pictures `x`, each at a step 0..T-1 of its own."
         check_fits('UNet: x', x, 'b', *self.shape, device=self.first.weight.device)
-        emb = self.time(time_embedding(t.to(x.device), self.first.out_channels))
-        h = self.first(F.pixel_unshuffle(x, self.config['patch']))
+        clocks = time_embedding(t.to(x.device), self.first.out_channels)
+        dtype = self.first.weight.dtype                  # float16 after `half()`
+        emb = self.time(clocks.to(dtype))
+        h = self.first(F.pixel_unshuffle(x.to(dtype), self.config['patch']))
         skips = [h]
         for stage in self.down:
             h = stage(h, emb)

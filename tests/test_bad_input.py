@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import warnings
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -641,6 +642,162 @@ ROWS += [
 ]
 
 
+# What is tried first: classes for objects, numbers for lists, modules for functions.
+ROWS += table('UNet', 'channels', d.UNet, [
+    ('a number', 128, '128'),
+    ('a word', '64', "'64'"),
+    ('None', None, 'None'),
+    ('a float among them', (64, 1.5), '1.5'),
+    ('zero among them', (64, 0), '0'),
+])
+ROWS += table('UNet', 'attention', lambda x: d.UNet(attention=x), [
+    ('a resolution that it does not have', (7,), "'7'"),
+    ('a number', 8, '8'),
+    ('True', True, 'True'),
+    ('None', None, 'None'),
+])
+ROWS += table('denoising', 'loss', d.denoising, [
+    ('a module', torch.nn.MSELoss(), 'MSELoss()'),
+    ('a module of sums', torch.nn.L1Loss(reduction='none'), 'L1Loss()'),
+    ('a class', torch.nn.MSELoss, 'MSELoss'),
+    ('a word', 'l1', "'l1'"),
+])
+ROWS += table('ddpm_loss', 'loss', lambda x: d.ddpm_loss(MODEL, X, STEPS, EPS, x), [
+    ('a module', torch.nn.MSELoss(), 'MSELoss()'),
+    ('a mean', lambda a, b, reduction: (a - b).square().mean(), 'shape ()'),
+])
+ROWS += table('Schedule', 'betas', d.Schedule, [
+    ('a number', 1000, '1000'),
+    ('a word', 'linear', "'linear'"),
+    ('None', None, 'None'),
+    ('lists of two lengths', [[.1], [.2, .3]], '[[0.1], [0.2, 0.3]]'),
+])
+for _name in ('linear_schedule', 'cosine_schedule', 'sigmoid_schedule'):
+    ROWS += table(_name, 'T', getattr(d, _name), [
+        ('more than memory holds', 10**12, '1000000000000'),
+        ('a tensor of floats', torch.ones(1), 'tensor'),
+    ])
+for _name in ('small_variance', 'large_variance', 'Denoiser'):
+    ROWS += table(_name, 'schedule', getattr(d, _name), [
+        ('a number', 10, '10'),
+        ('betas', SCHEDULE.betas, 'tensor'),
+    ])
+ROWS += table('clip', 'x0', d.clip, [
+    ('an array of NumPy', X.numpy(), 'ndarray of float32'),
+    ('a list', [1, 2], '[1, 2]'),
+])
+
+
+class Output(NamedTuple):
+    sample: Any
+
+
+def over(function):
+    return d.features(X, function)
+
+
+ROWS += [
+    bad('DDPM', 'network', 'a class', lambda: d.DDPM(d.UNet, SCHEDULE), 'class UNet'),
+    bad('DDPM', 'network', 'a schedule', lambda: d.DDPM(SCHEDULE, NETWORK), 'Schedule'),
+    bad('DDPM', 'network', 'one that returns an object',
+        lambda: d.DDPM(lambda x, t: Output(x), SCHEDULE)(X, STEPS), 'Output'),
+    bad('DDPM.bound', 'given', 'a network without conditions',
+        lambda: MODEL.bound({'label': STEPS}), 'UNet takes none'),
+    bad('guided', 'given', 'a network without conditions',
+        lambda: d.guided(MODEL, {'label': STEPS}, 2.), 'UNet takes none'),
+    bad('guided', 'given', 'a number', lambda: d.guided(MODEL, 3, 2.), '3'),
+    bad('Draws', 'seed', 'a word', lambda: d.Draws('0', 0), "'0'"),
+    bad('Draws', 'step', 'negative', lambda: d.Draws(0, -1), '-1'),
+    bad('Draws', 'share', 'a number', lambda: d.Draws(0, 0, 3), '3'),
+    bad('Draws.uniform', 'n', 'negative', lambda: d.Draws(0, 0).uniform(1, -3), '-3'),
+    bad('Draws.uniform', 'purpose', 'a word',
+        lambda: d.Draws(0, 0).uniform('noise', 3), "'noise'"),
+    bad('Draws.whole', 'high', 'below low',
+        lambda: d.Draws(0, 0).whole(1, 3, 5, 2), '2'),
+    bad('Draws.normal', 'like', 'a list',
+        lambda: d.Draws(0, 0).normal(1, [1]), '[1]'),
+    bad('Draws.normal', 'like', 'no dimension',
+        lambda: d.Draws(0, 0).normal(1, torch.tensor(1.)), 'shape ()'),
+    bad('features', 'extractor', 'a word', lambda: over('inception'), 'inception'),
+    bad('features', 'extractor', 'a mean', lambda: over(torch.mean), 'shape ()'),
+    bad('features', 'extractor', 'a number', lambda: over(lambda x: 1.), 'float'),
+    bad('kernel_distance', 'kernel', 'a number',
+        lambda: d.kernel_distance(POINTS, POINTS, lambda x, y: 1.), 'float'),
+    bad('evaluate', 'samples', 'two pictures',
+        lambda: d.evaluate(X, LABELLED, LABELLED), '2 pictures'),
+    bad('to_diffusers', 'model', 'a path', lambda: d.to_diffusers('a', MODEL), 'str'),
+    bad('from_diffusers', 'path', 'a model', lambda: d.from_diffusers(MODEL), 'DDPM'),
+]
+
+
+def forty(n=40, size=32):
+    images = torch.randint(0, 256, (n, 3, size, size), generator=seeded(7))
+    return d.Pictures(images.to(torch.uint8), torch.zeros(n, 0), {})
+
+
+ROWS += [
+    bad('evaluate', 'training', 'of another size',
+        lambda: d.evaluate(forty().images, forty(size=16), forty()), '(3, 16, 16)'),
+    bad('evaluate', 'held_out', 'too few',
+        lambda: d.evaluate(forty().images, forty(), forty(39)), '39 pictures'),
+]
+
+
+@pytest.mark.parametrize('rows', [
+    lambda: d.evaluate(forty().images, forty(12_000), forty(39)),
+    lambda: d.evaluate(forty().images, forty(), forty(size=16)),
+    lambda: d.evaluate(forty(12_000).images, forty(39), forty()),
+])
+def test_evaluate_refuses_before_it_works(monkeypatch, rows):
+    def works(*args, **kwargs):
+        raise AssertionError('it has begun')
+
+    monkeypatch.setattr('ddpm_teach.evaluation.features', works)
+    with pytest.raises(ValueError, match='should have 40 or more'):
+        rows()
+
+
+UNIT = X / 2 + .5
+
+
+@pytest.mark.parametrize('name, call', [
+    ('samples', lambda x: d.evaluate(x.repeat(20, 1, 1, 1), forty(), forty())),
+    ('images', lambda x: d.features(x)),
+    ('images', lambda x: d.read_labels(x)),
+    ('images', lambda x: d.nearest(x, BYTES)),
+    ('images', lambda x: d.bits_per_dim(MODEL, x, 2)),
+])
+def test_pictures_between_0_and_1_are_warned_of_once(name, call):
+    for right in (X, BYTES):
+        with warnings.catch_warnings():
+            warnings.simplefilter('error')
+            call(right)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        call(UNIT)
+    (said,) = caught
+    assert str(said.message).startswith(f'{name} has values from 0')
+    assert '`2 * images - 1`' in str(said.message)
+    assert said.filename == __file__
+    assert torch.allclose(2 * UNIT - 1, X, atol=1e-6)
+
+
+@pytest.mark.parametrize('kind', [torch.float16, torch.bfloat16, torch.float64])
+def test_models_of_other_precision_draw(kind):
+    model = d.DDPM(d.UNet(channels=(8, 16), groups=4), SCHEDULE)
+    drawn = d.sample(2, model=model, seed=0, progress=False)
+    again = d.sample(2, model=model.to(kind), seed=0, progress=False)
+    assert model.network.first.weight.dtype == kind
+    assert drawn.dtype == again.dtype == torch.float32
+    assert (drawn - again).abs().mean() < .02
+
+
+def test_numbers_of_numpy_make_a_network_that_is_saved(tmp_path):
+    network = d.UNet(np.array([8, 16]), size=np.int64(32), groups=np.int32(4))
+    assert network.config == d.UNet((8, 16), groups=4).config
+    d.save(d.DDPM(network, SCHEDULE), tmp_path / 'a.safetensors')
+
+
 # Samples.
 DEVICES = ['meta', 'quantum', 'cuda:99']
 if not torch.cuda.is_available():
@@ -850,11 +1007,10 @@ def test_every_public_function_has_rows():
     with_rows = {row.function.split('.')[0] for row in ROWS}
     # These take no pictures or numbers, or have tests of their own.
     elsewhere = {
-        'Averaging', 'Batch', 'Checkpoint', 'Denoiser', 'Draws', 'Estimate', 'Hook',
-        'Plan', 'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained',
-        'clip', 'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers',
-        'large_variance', 'load', 'plan', 'pretrained', 'results', 'run_experiment',
-        'save', 'schedules_panel', 'small_variance', 'training_panel', 'usual',
+        'Averaging', 'Batch', 'Checkpoint', 'Estimate', 'Hook', 'Plan', 'Precision',
+        'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'copy_exercises',
+        'diffusers_sampler', 'load', 'plan', 'pretrained', 'results', 'run_experiment',
+        'save', 'schedules_panel', 'training_panel', 'usual',
     }
     without = set(d.__all__) - elsewhere - with_rows
     assert not without, without

@@ -281,11 +281,11 @@ def test_the_published_layout(tmp_path):
 
 NOT_OURS = [
     ('unet/config.json', 'norm_eps', 1e-5, 'norm_eps = 1e-05'),
-    ('unet/config.json', 'norm_eps', ..., 'norm_eps = 1e-05'),
-    ('unet/config.json', 'flip_sin_to_cos', True, 'flip_sin_to_cos = True'),
-    ('unet/config.json', 'freq_shift', ..., 'freq_shift = 0'),
+    ('unet/config.json', 'norm_eps', ..., 'no norm_eps, which means 1e-05'),
+    ('unet/config.json', 'flip_sin_to_cos', True, 'flip_sin_to_cos = true'),
+    ('unet/config.json', 'freq_shift', ..., 'no freq_shift, which means 0'),
     ('unet/config.json', 'downsample_padding', 1, 'downsample_padding = 1'),
-    ('unet/config.json', 'attention_head_dim', 8, 'attention_head_dim 8'),
+    ('unet/config.json', 'attention_head_dim', 8, 'attention_head_dim = 8'),
     ('unet/config.json', 'out_channels', 6, 'out_channels = 6'),
     ('unet/config.json', 'resnet_time_scale_shift', 'scale_shift', 'scale_shift'),
     ('unet/config.json', 'num_class_embeds', 10, 'num_class_embeds = 10'),
@@ -300,7 +300,7 @@ NOT_OURS = [
     (SCHEDULER, 'num_train_timesteps', 11, 'as many betas'),
     (SCHEDULER, 'rescale_betas_zero_snr', True, 'rescale'),
     (SCHEDULER, 'prediction_type', 'flow', 'flow'),
-    (SCHEDULER, 'thresholding', True, 'thresholding True'),
+    (SCHEDULER, 'thresholding', True, 'thresholding = true'),
     (SCHEDULER, 'clip_sample_range', 2., '2.0'),
 ]
 
@@ -316,7 +316,7 @@ def test_what_is_not_ours_is_refused(tmp_path, file, name, value, word):
 
 @pytest.mark.parametrize('settings, word', [
     (dict(variance_type='learned'), 'learned'),
-    (dict(thresholding=True), 'thresholding True'),
+    (dict(thresholding=True), 'thresholding = true'),
     (dict(clip_sample_range=2.), '2.0'),
     (dict(made_up=1), 'made_up'),
 ])
@@ -339,6 +339,236 @@ def test_files_that_cannot_be_read(tmp_path):
     weights.rename(weights.with_suffix('.bin'))
     with pytest.raises(ValueError, match='pickle'):
         d.from_diffusers(tmp_path / 'a')
+
+
+# Folders from anywhere: one entry at a time is anything.
+
+ANYTHING = [
+    ..., None, [], {}, '', 'x', '8', True, -1, 0, 1.5, 10**9, 10**400, float('nan'),
+    float('inf'), [None], ['x'], [[8]], [8, 8, 8], [0, 0], [10**9, 10**9],
+    ['DownBlock2D'] * 3, {'a': 1}, [.5] * 3, ['8', 16],
+]
+CONFIG = 'unet/config.json'
+WHOLE = {                              # all that diffusers says, and what it means
+    CONFIG: dict(
+        act_fn='silu', add_attention=True, center_input_sample=False,
+        downsample_type='conv', upsample_type='conv', mid_block_scale_factor=1,
+        resnet_time_scale_shift='default', time_embedding_type='positional',
+        mid_block_type='UNetMidBlock2D', num_class_embeds=None,
+        attn_norm_num_groups=None),
+    SCHEDULER: dict(
+        prediction_type='epsilon', trained_betas=None, beta_schedule='linear',
+        beta_start=.1, beta_end=.9,
+        clip_sample_range=1., thresholding=False, rescale_betas_zero_snr=False,
+        variance_type='fixed_small'),
+}
+
+
+@pytest.fixture(scope='module')
+def good(tmp_path_factory):
+    """A folder with every entry, and what it is read as."""
+    folder = d.to_diffusers(tiny(), tmp_path_factory.mktemp('good') / 'a')
+    for file, entries in WHOLE.items():
+        change(folder / file, **entries)
+    return folder, read_as(folder)
+
+
+def read_as(folder):
+    """All that a folder says, in a form that can be compared."""
+    model = d.from_diffusers(folder, 'cpu')
+    sampler = d.diffusers_sampler(folder)
+    weights = [w.sum().item() for w in model.state_dict().values()]
+    return (model.network.config, model.schedule.betas.tolist(), model.predicts,
+            model.limit, sampler.keywords, weights)
+
+
+def entries_of(file):
+    """The entries of a folder of ours with every entry."""
+    written = {
+        CONFIG: ['_class_name', 'sample_size', 'in_channels', 'out_channels',
+                 'block_out_channels', 'layers_per_block', 'norm_num_groups', 'dropout',
+                 'attention_head_dim', 'down_block_types', 'up_block_types',
+                 'norm_eps', 'flip_sin_to_cos', 'freq_shift', 'downsample_padding'],
+        SCHEDULER: ['_class_name', 'num_train_timesteps', 'prediction_type',
+                    'clip_sample'],
+    }
+    return [(file, name) for name in dict.fromkeys(written[file] + [*WHOLE[file]])]
+
+
+# What may be another number, or be missing, and still be a model.
+OPEN = {'beta_start', 'beta_end', 'clip_sample', 'trained_betas', 'sample_size',
+        'dropout', 'beta_schedule', 'norm_num_groups', 'num_train_timesteps'}
+
+
+@pytest.mark.filterwarnings('ignore:after all')
+@pytest.mark.parametrize('file, name', entries_of(CONFIG) + entries_of(SCHEDULER))
+def test_any_entry_may_be_anything(good, file, name):
+    folder, right = good
+    before = (folder / file).read_text()
+    assert name in json.loads(before)
+    taken = 0
+    for value in ANYTHING:
+        change(folder / file, **{name: value})
+        try:
+            found = read_as(folder)
+        except (ValueError, TypeError) as error:
+            assert type(error) in (ValueError, TypeError), value
+            said = str(error)
+            assert (folder / file).name in said and name in said, (value, said)
+            assert 'should' in said or 'lacks' in said, (value, said)
+            assert len(said) < 1500, (value, said)
+        else:
+            taken += 1
+            assert found == right or name in OPEN, (value, found)
+        finally:
+            (folder / file).write_text(before)
+    assert taken < len(ANYTHING) / 3
+    assert read_as(folder) == right
+
+
+@pytest.mark.parametrize('file', [CONFIG, SCHEDULER])
+@pytest.mark.parametrize('text', [
+    b'', b'{', b'[]', b'null', b'3', b'"x"', b'{}', b'{"a": 1} 2', b'\xff\xfe{}',
+    b'[' * 10**5, b'{"a": ' + b'1' * 10**4 + b'}',
+])
+def test_settings_that_are_no_settings(good, file, text):
+    folder, right = good
+    before = (folder / file).read_bytes()
+    for broken in (text, before[:len(before) // 2], before[:-2]):
+        (folder / file).write_bytes(broken)
+        try:
+            with pytest.raises(ValueError) as caught:
+                d.from_diffusers(folder)
+        finally:
+            (folder / file).write_bytes(before)
+        assert (folder / file).name in str(caught.value)
+        assert 'should' in str(caught.value)
+
+
+@pytest.mark.parametrize('length', [0, 1, 7, 8, 9, 100, 1000, -1])
+def test_weights_that_are_cut_short(good, length):
+    folder, _ = good
+    before = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(before[:length])
+    try:
+        with pytest.raises(ValueError, match='diffusion_pytorch_model.safetensors'):
+            d.from_diffusers(folder)
+    finally:
+        (folder / WEIGHTS).write_bytes(before)
+
+
+# Weights in other files.
+
+def halves(weights, name='diffusion_pytorch_model'):
+    """The weights in two files, as diffusers splits large ones."""
+    tensors = load_file(weights)
+    names = sorted(tensors)
+    for i, part in enumerate((names[::2], names[1::2])):
+        file = weights.with_name(f'{name}-{i + 1:05}-of-00002.safetensors')
+        save_file({key: tensors[key] for key in part}, file, {'format': 'pt'})
+    weights.unlink()
+
+
+def test_their_own_half_and_sharded_folders(tmp_path):
+    network = randomise(theirs((8, 16), (False, True), 1, norm_num_groups=4))
+    scheduler = diffusers.DDPMScheduler(10, .1, .9)
+    pipeline = diffusers.DDPMPipeline(network.half(), scheduler)
+    pipeline.save_pretrained(tmp_path / 'whole')
+    pipeline.save_pretrained(tmp_path / 'half', variant='fp16')
+    pipeline.save_pretrained(tmp_path / 'parts', max_shard_size='5KB')
+    pipeline.save_pretrained(tmp_path / 'both', variant='fp16', max_shard_size='5KB')
+    assert len(list((tmp_path / 'parts/unet').glob('*-of-*'))) > 1
+    assert not (tmp_path / 'half' / WEIGHTS).exists()
+    whole = d.from_diffusers(tmp_path / 'whole', 'cpu').state_dict()
+    for name in ('half', 'parts', 'both'):
+        read_in = d.from_diffusers(tmp_path / name, 'cpu').state_dict()
+        for key, weight in whole.items():
+            assert weight.dtype == torch.float32
+            assert torch.equal(weight, read_in[key]), (name, key)
+
+
+def test_full_precision_comes_first(tmp_path):
+    folder = d.to_diffusers(tiny(), tmp_path / 'a')
+    weights = load_file(folder / WEIGHTS)
+    zeros = {name: torch.zeros_like(w).half() for name, w in weights.items()}
+    save_file(zeros, (folder / WEIGHTS).with_suffix('.fp16.safetensors'))
+    assert d.from_diffusers(folder, 'cpu').network.first.weight.any()
+
+
+def no_part(weights):
+    halves(weights)
+    weights.with_name('diffusion_pytorch_model-00002-of-00002.safetensors').unlink()
+
+
+def pointer(weights):
+    weights.write_text('version https://git-lfs.github.com/spec/v1\noid sha256:1\n')
+
+
+def renamed(ending):
+    return lambda weights: weights.rename(weights.with_name(f'diffusion_{ending}'))
+
+
+def refilled(change_weight):
+    """One weight changed."""
+    def write(weights):
+        tensors = load_file(weights)
+        tensors['conv_in.weight'] = change_weight(tensors['conv_in.weight'])
+        save_file(tensors, weights, {'format': 'pt'})
+    return write
+
+
+@pytest.mark.parametrize('spoil, words', [
+    (no_part, ['1 of 00002 parts', '00002-of-00002', 'copy']),
+    (pointer, ['Git LFS', 'git lfs pull']),
+    (renamed('model.bin'), ['pickle', 'use_safetensors=False']),
+    (renamed('model.ckpt'), ['pickle']),
+    (renamed('pytorch_model.non_ema.safetensors'), ['non_ema', 'the name']),
+    (renamed('flax_model.msgpack'), ['Flax', 'from_flax=True']),
+    (lambda weights: weights.unlink(), ['none', 'fetch the folder again']),
+    (refilled(lambda w: w.to(torch.int8)), ['conv_in.weight', 'int8']),
+    (refilled(lambda w: w / 0), ['conv_in.weight', 'finite']),
+    (refilled(lambda w: w[:, :1].clone()),
+     ['conv_in.weight', '(8, 1, 3, 3)', 'should']),
+    (refilled(lambda w: w.flatten()), ['conv_in.weight', '(216,)', 'should']),
+    (refilled(lambda w: w.sum()), ['conv_in.weight', '()', 'should']),
+])
+def test_each_cause_has_a_remedy(tmp_path, spoil, words):
+    folder = d.to_diffusers(tiny(), tmp_path / 'a')
+    spoil(folder / WEIGHTS)
+    with pytest.raises(ValueError) as caught:
+        d.from_diffusers(folder)
+    for word in words:
+        assert word in str(caught.value)
+    if 'pickle' not in words:
+        assert 'pickle' not in str(caught.value)
+
+
+def test_another_place_is_named(tmp_path):
+    folder = d.to_diffusers(tiny(), tmp_path / 'a')
+    for read_in in (d.from_diffusers, d.diffusers_sampler):
+        asker = read_in.__name__
+        with pytest.raises(FileNotFoundError, match=f'{asker}: .*hf download'):
+            read_in('google/ddpm-cifar10-32')
+        with pytest.raises(ValueError, match=f'{asker}: .*file.* should be the folder'):
+            read_in(folder / 'model_index.json')
+        with pytest.raises(TypeError, match=f'{asker}: path is an int 3'):
+            read_in(3)
+    with pytest.raises(ValueError, match=re.escape(f'give {str(folder)!r}')):
+        d.from_diffusers(folder / 'unet')
+    cache = tmp_path / 'models--me--mine'
+    (cache / 'snapshots').mkdir(parents=True)
+    folder.rename(cache / 'snapshots/abc')
+    with pytest.raises(ValueError, match='give .*abc'):
+        d.from_diffusers(cache)
+    with pytest.raises(ValueError, match='quantum'):
+        d.from_diffusers(tmp_path, 'quantum')
+
+
+def test_another_scheduler_has_a_remedy(tmp_path):
+    folder = d.to_diffusers(tiny(), tmp_path / 'a')
+    change(folder / SCHEDULER, _class_name='DDIMScheduler')
+    with pytest.raises(ValueError, match='DDPMScheduler.from_config'):
+        d.from_diffusers(folder)
 
 
 UNWRITABLE = [

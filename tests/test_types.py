@@ -244,7 +244,7 @@ def test_annotations(hint, right, wrong, wanted):
     for value in wrong:
         with pytest.raises(TypeError) as caught:
             call(value)
-        said = str(caught.value)
+        said = str(caught.value).split('; ')[0]               # and a remedy
         assert said.startswith('f: x is ') and said.endswith(f', it should be {wanted}')
 
 

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['complaint', 'check_whole', 'check_above_zero', 'check_number', 'check_between', 'check_one_of', 'check_alt',
            'check_kind', 'is_float', 'check_numbers', 'check_inside', 'check_order', 'check_steps', 'check_grid',
-           'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'check_alike',
-           'check_finite', 'check_mixture', 'check_answer', 'check_rest', 'check_bytes', 'check_labels', 'check_rows',
-           'check_range', 'check_images', 'check_multiple', 'check_groups', 'check_unet', 'check_fits']
+           'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'warn_of_unit',
+           'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set', 'check_returned', 'check_made',
+           'check_rest', 'takes', 'check_loss_function', 'check_condition', 'check_bytes', 'check_labels', 'check_rows',
+           'check_range', 'check_images', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import inspect
@@ -163,13 +164,16 @@ def check_inside(name: str, x, low: float, high: float, remedy: str = '') -> Ten
         x: a tensor of floating-point numbers, or a list.
         remedy: what else to say to whom it is refused.
     """
+    wanted = 'it should be a list of numbers, one or more'
     if isinstance(x, Tensor):
         check_kind(name, x, is_float, 'floating-point numbers')
-    x = torch.as_tensor(x, dtype=torch.float64, device='cpu')
+    try:
+        x = torch.as_tensor(x, dtype=torch.float64, device='cpu')
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f'{name} is {x!r:.80}, {wanted}') from None
     if x.ndim != 1 or len(x) == 0:
-        raise ValueError(
-            f'{name} has shape {tuple(x.shape)}, it should be a list of numbers, one '
-            'or more')
+        found = f'has shape {tuple(x.shape)}' if x.ndim else f'is {x.item():g}'
+        raise ValueError(f'{name} {found}, {wanted}')
     if not ((x > low) & (x < high)).all():
         raise ValueError(
             f'{name} run from {x.min():.3g} to {x.max():.3g}, they should lie between '
@@ -256,6 +260,19 @@ def warn_caller(message: str, kind: type[Warning] = UserWarning):
         level += 1
     warnings.warn(message, kind, stacklevel=level)
 
+# %% ../../nbs/plumbing/checks.ipynb #c4a00015
+def warn_of_unit(name: str, images: Tensor):
+    "Warn of pictures that seem to be in [0, 1]."
+    if images.dtype == torch.uint8 or images.numel() == 0 or images.is_meta:
+        return
+    low = images.min().item()
+    high = images.max().item()
+    if 0 <= low < high <= 1:
+        warn_caller(
+            f'{name} has values from {low:.3g} to {high:.3g} and none below 0, which '
+            'look like pictures in [0, 1]; they should be in [-1, 1]: take '
+            '`2 * images - 1`')
+
 # %% ../../nbs/plumbing/checks.ipynb #0a0fd188
 def check_alike(**tensors: Tensor):
     """That these hold floating-point numbers, all in one shape and on one device.
@@ -304,10 +321,38 @@ def check_mixture(means: Tensor, stds: Tensor, weights: Tensor):
 
 def check_answer(x: Tensor, asked: Tensor):
     """That a network's answer has the shape of what it was asked about."""
+    if not isinstance(x, Tensor):
+        raise TypeError(
+            f'the network returned a {type(x).__name__}, it should be a tensor like '
+            'its input; a function around it can take that out, such as '
+            'lambda x, t: network(x, t).sample for a network of diffusers')
     if x.shape != asked.shape:
         raise ValueError(
             f'the network returned shape {tuple(x.shape)}, it should be that of its '
             f'input, {tuple(asked.shape)}')
+
+
+def check_set(name: str, images: Tensor, least: int, shape: tuple[int, ...]):
+    """That these are pictures of this shape, and so many or more."""
+    n, *found = images.shape
+    if n < least or tuple(found) != shape:
+        raise ValueError(
+            f'{name} has {n} pictures of shape {tuple(found)}, it should have {least} '
+            f'or more, of shape {shape}')
+
+
+def check_returned(what: str, x: Tensor, *sizes: int):
+    """That a function of the caller's gave a tensor of these sizes."""
+    found = f'shape {tuple(x.shape)}' if isinstance(x, Tensor) else type(x).__name__
+    if found != f'shape {sizes}':
+        raise TypeError(f'{what} returned {found}, it should be a tensor {sizes}')
+
+
+def check_made(name: str, thing):
+    """That this is an object, not the class that makes them."""
+    if isinstance(thing, type):
+        kind = thing.__name__
+        raise TypeError(f'{name} is the class {kind}, it should be made: {kind}(...)')
 
 
 def check_rest(name: str, x: Tensor, like: Tensor):
@@ -316,6 +361,40 @@ def check_rest(name: str, x: Tensor, like: Tensor):
         wanted = ', '.join(map(str, like.shape[1:]))
         raise ValueError(
             f'{name} has shape {tuple(x.shape)}, it should be (b, {wanted})')
+
+# %% ../../nbs/plumbing/checks.ipynb #c4ec0020
+def takes(function: Callable, *args, **kwargs) -> bool:
+    "Whether a function, or a module, can be called like this, as far as one can see."
+    if isinstance(function, torch.nn.Module):
+        function = function.forward
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):                     # written in C
+        return True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
+
+
+def check_loss_function(loss: Callable):
+    """That a loss can be asked for a number of each element."""
+    if isinstance(loss, type) or not takes(loss, 0, 0, reduction='none'):
+        raise TypeError(
+            f'loss is {loss!r:.60}, it should be a function (prediction, target, '
+            "reduction='none') -> a number for each element, such as F.mse_loss in "
+            'place of nn.MSELoss(), or F.l1_loss')
+
+
+def check_condition(network: Callable, given):
+    """That a network takes a condition, if there is one."""
+    if given is not None and not takes(network, 0, 0, given):
+        kind = getattr(network, '__name__', type(network).__name__)
+        raise TypeError(
+            f'given is a condition, but the network {kind} takes none; it should be '
+            'None, or the network one that is called as network(xt, t, given)')
+
 
 # %% ../../nbs/plumbing/checks.ipynb #c4ec0007
 def check_bytes(name: str, images: Tensor):
@@ -407,6 +486,20 @@ def check_multiple(name: str, value, of: int, least: int | None = None) -> int:
     return number
 
 
+def whole_list(name: str, values, wanted: str) -> list[int]:
+    """The values as ints, if they are a list of whole numbers.
+
+    Raises:
+        TypeError: for what is no list, or no whole numbers.
+    """
+    try:
+        if not isinstance(values, (str, bytes, dict)):
+            return [operator.index(value) for value in values]
+    except TypeError:
+        pass
+    raise TypeError(f'{name} is {values!r:.80}, it should be {wanted}')
+
+
 def check_groups(channels: int, groups: int) -> int:
     """How many groups there are for so many channels: at most one for each.
 
@@ -420,27 +513,39 @@ def check_groups(channels: int, groups: int) -> int:
     return number
 
 # %% ../../nbs/plumbing/checks.ipynb #a5ec0003
-def check_unet(channels, attention, size, patch, dropout, **counts):
-    """That these numbers, the arguments of `UNet`, make a network.
+def check_unet(channels, attention, dropout, **counts) -> dict:
+    """The arguments of `UNet` as plain numbers, if they make a network.
 
     Args:
-        counts: `blocks`, `image_channels` and `groups`.
+        counts: `blocks`, `size`, `image_channels`, `patch` and `groups`.
 
     Raises:
         TypeError: for what are no numbers.
         ValueError: for numbers that do not fit together.
     """
-    for name, value in dict(counts, size=size, patch=patch).items():
-        check_whole(f'UNet: {name}', value)
+    channels = whole_list(
+        'UNet: channels', channels,
+        'a list of whole numbers, one for each level, such as (64, 128)')
+    attention = whole_list(
+        'UNet: attention', attention,
+        'a list of resolutions, such as (8,), or () for none')
+    found = {name: check_whole(f'UNet: {name}', n) for name, n in counts.items()}
     check_between('UNet: dropout', dropout, 0, 1)
-    first = channels[0] if channels else None
+    first = channels[0] if channels else 'missing'
     check_multiple(f'UNet: channels is {channels}, and the first', first, 2, least=4)
+    for level, width in enumerate(channels):
+        check_whole(f'UNet: channels[{level}]', width)
     levels = len(channels)
+    patch = found['patch']
     name = f'UNet: with {levels} levels and patch = {patch}, size'
-    check_multiple(name, size, patch * 2**(levels - 1))
+    size = check_multiple(name, found['size'], patch * 2**(levels - 1))
     sides = [str(size // patch // 2**level) for level in range(levels)]
     for side in attention:
         check_one_of('UNet: attention', str(side), sides)
+    whole = dict(found, channels=channels, attention=attention, dropout=dropout)
+    order = ('channels', 'blocks', 'attention', 'size', 'image_channels', 'patch',
+             'groups', 'dropout')                   # that of the signature
+    return {name: whole[name] for name in order}
 
 # %% ../../nbs/plumbing/checks.ipynb #a5ec0007
 def check_fits(name: str, x: Tensor, *sizes: int | str, device=None):

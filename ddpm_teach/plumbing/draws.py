@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .checks import check_whole
+from .types import Count, short_repr, typed
 
 # %% ../../nbs/plumbing/draws.ipynb #d4a50006
 ORDER, MIRROR, NOISE, DROPOUT, CONDITION = 1, 2, 3, 4, 5    # purposes: part of a key
@@ -38,9 +40,13 @@ class Draws:
         share: (i, k) for process i of k: of each draw its rows i, i + k, i + 2k, ...
     """
 
+    __repr__ = short_repr
+
+    @typed
     def __init__(self, seed: int, step: int, share: tuple[int, int] = (0, 1)):
         self.seed = check_whole('seed', seed, 0)
         self.step = check_whole('step', step, 0)
+        self.share = share
         process, processes = share
         self.processes = check_whole('share[1]', processes)
         self.process = check_whole('share[0]', process, 0, processes - 1)
@@ -55,16 +61,20 @@ class Draws:
         "The rows of this process."
         return torch.from_numpy(rows)[self.process::self.processes]
 
-    def whole(self, purpose: int, n: int, low: int, high: int) -> Tensor:
+    @typed
+    def whole(self, purpose: int, n: Count, low: int, high: int) -> Tensor:
         """n whole numbers from low to high, both included."""
+        check_whole('Draws.whole: high', high, low)
         rows = n * self.processes
         return self._mine(self._stream(purpose).integers(low, high + 1, rows))
 
-    def uniform(self, purpose: int, n: int) -> Tensor:
+    @typed
+    def uniform(self, purpose: int, n: Count) -> Tensor:
         """n numbers in [0, 1), float64."""
         return self._mine(self._stream(purpose).random(n * self.processes))
 
-    def normal(self, purpose: int, like: Tensor) -> Tensor:
+    @typed
+    def normal(self, purpose: int, like: Float[Tensor, " b *rest"]) -> Tensor:
         """Standard normal numbers in the shape, dtype and place of `like`."""
         shape = (len(like) * self.processes, *like.shape[1:])
         rows = self._stream(purpose).standard_normal(shape, dtype='float32')
