@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LONGEST_WEBP', 'COLORS', 'LINES', 'to_float', 'to_uint8', 'to_pil', 'image_grid', 'check_picture_file', 'save_grid',
-           'load_grid', 'house_style', 'figure', 'show_figure', 'plot_curves', 'show_images', 'show_chain', 'animate']
+           'load_grid', 'house_style', 'figure', 'show_png', 'show_figure', 'plot_curves', 'show_images', 'show_chain',
+           'animate']
 
 # %% ../../nbs/plumbing/show.ipynb #d7fac782
 import base64
@@ -296,7 +297,7 @@ def figure(cols: int = 1, rows: int = 1, width: float = 4., height: float = 2.7)
 
 # %% ../../nbs/plumbing/show.ipynb #1b77021c
 class _Picture:
-    """A PNG file and what it shows in words, for `display`.
+    """A PNG file and what it shows in words.
 
     `IPython.display.Image` takes words from version 8 on; Colab has version 7.
     """
@@ -312,6 +313,18 @@ class _Picture:
         data = {'image/png': base64.b64encode(self.png).decode()}
         return data, {'image/png': {'alt': self.alt}}
 
+# %% ../../nbs/plumbing/show.ipynb #ca52bf50
+def show_png(png: bytes, alt: str):
+    """Show a picture in the notebook.
+
+    Args:
+        png: a PNG file.
+        alt: what it shows, in words: a screen reader speaks them.
+    """
+    from IPython.display import display
+    check_alt(alt)
+    display(_Picture(png, alt))
+
 # %% ../../nbs/plumbing/show.ipynb #ca52bf52
 def show_figure(fig, alt: str):
     """Show a figure in the notebook.
@@ -320,7 +333,6 @@ def show_figure(fig, alt: str):
         fig: a figure of matplotlib.
         alt: what it shows, in words: a screen reader speaks them.
     """
-    from IPython.display import display
     check_alt(alt)
     for ax in fig.axes:
         ax.title.set_fontsize(9)
@@ -329,7 +341,7 @@ def show_figure(fig, alt: str):
         fig.savefig(drawn, format='png')
     png = io.BytesIO()                  # without transparency: a tenth smaller
     Image.open(drawn).convert('RGB').save(png, 'PNG')
-    display(_Picture(png.getvalue(), alt))
+    show_png(png.getvalue(), alt)
 
 # %% ../../nbs/plumbing/show.ipynb #15a84aed
 def _plot(ax, name: str, curve):
