@@ -318,6 +318,8 @@ class _Interruption:
     def listen(self, flag: threading.Event):
         "Set this flag, too; to be called in a cell."
         self.flags.add(flag)
+        if threading.current_thread() is not threading.main_thread():
+            return                                 # which alone may handle signals
         with suppress(RuntimeError):               # without a kernel there is no loop
             asyncio.get_running_loop().call_later(.1, self.take_over)
 

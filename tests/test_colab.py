@@ -98,8 +98,9 @@ def kernel():
 
 def value(kernel, expression):
     """What an expression is in the kernel."""
-    *_, output = kernel(f'print(repr({expression}))')
-    return ast.literal_eval(output['text'])
+    outputs = kernel(f'print(repr({expression}))')
+    said = [each['text'] for each in outputs if each.get('name') == 'stdout']
+    return ast.literal_eval(''.join(said).strip())
 
 
 def test_a_picture_has_its_words(kernel):
