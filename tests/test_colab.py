@@ -15,6 +15,7 @@ import pytest
 from badges import INSTALL, install, settings
 from places import LESSONS, ROOMS, ROOT, notebook
 
+pytest.importorskip('ipykernel')
 jupyter_client = pytest.importorskip('jupyter_client')
 
 
