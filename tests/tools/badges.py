@@ -38,8 +38,9 @@ def install() -> dict:
 from importlib.util import find_spec
 
 if find_spec('ddpm_teach') is None:      # in Colab, or in a Jupyter that has it not
-    get_ipython().run_line_magic(
-        'pip', 'install -q "ddpm_teach[notebooks] @ git+{settings()['git_url']}"')"""
+    place = 'git+{settings()['git_url']}'
+    packages = f'"ddpm_teach[notebooks] @ {{place}}"'
+    get_ipython().run_line_magic('pip', f'install -q {{packages}}')"""
     return dict(
         cell_type='code', execution_count=None, id=INSTALL, metadata={}, outputs=[],
         source=source.splitlines(keepends=True))
