@@ -61,7 +61,7 @@ setup(
     install_requires=lines('requirements'),
     extras_require={
         extra: lines(f'{extra}_requirements')
-        for extra in ('bench', 'course', 'dev', 'docs', 'inception')
+        for extra in ('bench', 'course', 'dev', 'docs', 'inception', 'notebooks')
     },
     entry_points={'console_scripts': lines('console_scripts')},
     cmdclass={'build_py': WithNotebooks},

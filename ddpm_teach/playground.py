@@ -6,12 +6,18 @@
 __all__ = ['noising_panel', 'schedules_panel', 'denoising_panel', 'training_panel']
 
 # %% ../nbs/tools/playground.ipynb #0315ce2e
+import asyncio
 import base64
 import copy
+import inspect
 import io
+import signal
 import threading
+import time
 import warnings
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from html import escape
 from typing import Any
@@ -29,12 +35,12 @@ from .data import as_data, characters
 from .drawing import pretrained, sample
 from .fast_sampling import dpm_solver
 from .forward import q_sample
+from .hooks import Hook, Run
 from .objective import DDPM, Denoiser
 from .plumbing.checks import check_images, check_whole
 from .plumbing.draws import image_noise
-from ddpm_teach.plumbing.show import (
-    figure, house_style, image_grid, to_float, to_pil
-)
+from .plumbing.show import (
+    figure, house_style, image_grid, to_float, to_pil)
 from .plumbing.types import typed
 from .registry import SAMPLERS, SCHEDULES
 from .sampling import Step
@@ -94,10 +100,12 @@ def _on_change(show: Callable, *controls: widgets.Widget):
 
 def _described(control: type, description: str, words: str, **options):
     "A control with a short label and a sentence that says what it does."
+    has_tooltip = 'tooltip' in control.class_trait_names()     # ipywidgets 8, not 7
+    tooltip = {'tooltip' if has_tooltip else 'description_tooltip': words}
     return control(
-        description=description, tooltip=words,
+        description=description,
         style={'description_width': '6em'},
-        layout={'width': '24em', 'max_width': '100%'}, **options)
+        layout={'width': '24em', 'max_width': '100%'}, **tooltip, **options)
 
 
 def _schedule_list(value: str = 'cosine') -> widgets.Dropdown:
@@ -288,20 +296,67 @@ def schedules_panel() -> widgets.VBox:
     """
     return _SchedulesPanel()
 
+# %% ../nbs/tools/playground.ipynb #abeb9bf3
+class _Interruption:
+    """Sets flags when the kernel is interrupted, also while no cell runs.
+
+    Between cells Jupyter ignores the signal: only a handler that is put there by then
+    hears of it, and a thread goes on otherwise. While a cell runs, the signal is the
+    cell's.
+    """
+
+    def __init__(self):
+        self.flags = weakref.WeakSet()
+        self.before = None
+
+    def __call__(self, *signal_and_frame):
+        for flag in list(self.flags):
+            flag.set()
+        if callable(self.before):
+            self.before(*signal_and_frame)
+
+    def listen(self, flag: threading.Event):
+        "Set this flag, too; to be called in a cell."
+        self.flags.add(flag)
+        if threading.current_thread() is not threading.main_thread():
+            return                                 # which alone may handle signals
+        with suppress(RuntimeError):               # without a kernel there is no loop
+            asyncio.get_running_loop().call_later(.1, self.take_over)
+
+    def take_over(self, tries: int = 100):
+        "Become the handler as soon as no cell runs."
+        now = signal.getsignal(signal.SIGINT)
+        if now is signal.default_int_handler:      # some cell's
+            if tries:
+                loop = asyncio.get_running_loop()
+                loop.call_later(.1, self.take_over, tries - 1)
+        elif now is not self:
+            self.before = now
+            signal.signal(signal.SIGINT, self)
+
+
+_interruption = _Interruption()
+
 # %% ../nbs/tools/playground.ipynb #abeb9bf4
 class _Background(widgets.HBox):
     """Two buttons: one runs `work(stopped)` in a thread, one makes `stopped()` true.
 
+    So does Interrupt Kernel.
+
     Args:
         message: where to say what went wrong: in a thread nobody would see it.
+        begun: what to say there at once, when the first button is pressed.
     """
 
     def __init__(
-        self, work: Callable[[Callable], None], label: str, message: widgets.HTML
+        self, work: Callable[[Callable], None], label: str, message: widgets.HTML,
+        begun: str = 'started',
     ):
         self.work = work
         self.message = message
+        self.begun = begun
         self.flag = threading.Event()
+        _interruption.listen(self.flag)
         self.go = widgets.Button(description=label, button_style='primary')
         self.stop = widgets.Button(description='stop', disabled=True)
         self.go.on_click(self.start)
@@ -312,6 +367,7 @@ class _Background(widgets.HBox):
         self.flag.clear()
         self.go.disabled = True
         self.stop.disabled = False
+        self.message.value = self.begun
         threading.Thread(target=self.run, daemon=True).start()
 
     def run(self):
@@ -334,8 +390,7 @@ def _controls(T: int) -> dict[str, widgets.Widget]:
             widgets.Dropdown, 'sampler', 'how steps are taken (notebooks 07 and 09)',
             options=list(SAMPLERS), value='dpm_solver'),
         steps=_described(
-            widgets.IntSlider, 'steps',
-            'questions to the network; ancestral always asks T times',
+            widgets.IntSlider, 'steps', 'how often to ask the network',
             value=min(20, T), min=min(2, T), max=min(100, T)),
         eta=_described(
             widgets.FloatSlider, 'eta',
@@ -345,11 +400,16 @@ def _controls(T: int) -> dict[str, widgets.Widget]:
             widgets.Checkbox, 'noise', 'of ancestral: add sigma_t z', value=True))
 
 
-def _asked(sampler: str, steps: int, eta: float, noise: bool) -> Callable:
+def _choices(sampler: str) -> set[str]:
+    "Those of `steps`, `eta` and `noise` that a sampler takes."
+    taken = inspect.signature(SAMPLERS[sampler]).parameters
+    return {'steps', 'eta', 'noise'} & set(taken)
+
+
+def _asked(sampler: str, **values) -> Callable:
     "The sampler that the controls ask for."
-    if sampler == 'ancestral':
-        return partial(SAMPLERS[sampler], noise=noise)
-    return partial(SAMPLERS[sampler], steps=steps, eta=eta)
+    used = {name: values[name] for name in _choices(sampler)}
+    return partial(SAMPLERS[sampler], **used)
 
 # %% ../nbs/tools/playground.ipynb #506e7b14
 def _pairs(step: Step, T: int) -> tuple[str, str]:
@@ -380,30 +440,42 @@ class _DenoisingPanel(widgets.VBox):
         self.picture = widgets.HTML()
         self.numbers = widgets.HTML()
         self.bar = widgets.IntProgress(max=self.T, description='drawing')
-        self.buttons = _Background(self.draw, 'draw again', self.numbers)
+        self.buttons = _Background(self.draw, 'draw again', self.numbers, 'drawing')
         super().__init__([
             self.place, self.numbers, self.picture, *self.controls.values(),
             widgets.HBox([self.buttons, self.bar])])
         self.draw(lambda: False)
         _on_change(self.show, self.place)
+        _on_change(self.enable, self.controls['sampler'])
+
+    def enable(self):
+        "Only what the sampler takes can be moved."
+        used = _choices(self.controls['sampler'].value)
+        for name in ('steps', 'eta', 'noise'):
+            self.controls[name].disabled = name not in used
 
     def show(self):
         moment = min(self.place.value, len(self.chain) - 1)
         self.picture.value, self.numbers.value = _pairs(self.chain[moment], self.T)
 
     def draw(self, stopped: Callable[[], bool]):
-        "Draw a chain, until it has ended or is stopped."
+        "Draw a chain, until it has ended or is stopped; show it four times a second."
         asked = {name: control.value for name, control in self.controls.items()}
         noise = image_noise(asked.pop('seed'), 0, self.n, self.model.shape)
-        chain = []
+        self.chain = []
+        self.place.disabled = True              # there is no way along it yet
+        shown = 0.
         for step in _asked(**asked)(self.model, noise(), draw=noise):
-            chain.append(step)
+            self.chain.append(step)
             self.bar.value = self.T - step.t
+            if time.monotonic() - shown > .25:
+                self.picture.value, self.numbers.value = _pairs(step, self.T)
+                shown = time.monotonic()
             if stopped():
                 break
-        self.chain = chain
-        self.place.max = len(chain) - 1
-        self.place.value = len(chain) - 1
+        self.place.max = len(self.chain) - 1
+        self.place.value = len(self.chain) - 1
+        self.place.disabled = False
         self.show()
 
 # %% ../nbs/tools/playground.ipynb #b3906ea7
@@ -430,6 +502,28 @@ class _Stopped(Exception):
     "Raised inside a training to end it."
 
 
+class _Watch(Hook):
+    """Tells a panel of every step, and ends the training when it is stopped."""
+
+    def __init__(self, panel: '_TrainingPanel', stopped: Callable[[], bool]):
+        self.panel = panel
+        self.stopped = stopped
+        self.shown = 0.
+
+    def after_step(self, run: Run):
+        done = len(run.losses)
+        epoch = (done - 1) // run.steps_in_epoch + 1
+        if self.stopped():
+            self.panel.model = copy.deepcopy(run.result).eval()
+            self.panel.numbers.value = f'stopped after step {done} of {run.steps}'
+            raise _Stopped
+        if time.monotonic() - self.shown > .25:
+            self.shown = time.monotonic()
+            self.panel.numbers.value = (
+                f'epoch {epoch}, step {done} of {run.steps}, '
+                f'loss {run.losses[-1]:.3f}')
+
+
 def _loss_plot(steps: int) -> Callable[[list[float], str], str]:
     "A function that draws the losses so far."
     fig, (ax,) = figure(width=4.6, height=2.2)
@@ -453,12 +547,12 @@ class _TrainingPanel(widgets.VBox):
         self.data = as_data(data)
         self.epochs = epochs
         self.bf16 = bf16
-        self.stopped = None
         self.plot = widgets.HTML()
         self.picture = widgets.HTML()
         self.numbers = widgets.HTML('not started')
         self.draw = _loss_plot(epochs * max(1, len(self.data) // 64))
-        self.buttons = _Background(self.train, 'train', self.numbers)
+        self.buttons = _Background(
+            self.train, 'train', self.numbers, 'started: the first step takes longest')
         super().__init__([self.buttons, self.numbers, self.plot, self.picture])
 
     def preview(self, epoch: int, averaged: DDPM, losses: list[float]):
@@ -472,19 +566,13 @@ class _TrainingPanel(widgets.VBox):
         drawn = sample(8, model=self.model, sampler=few, seed=0, progress=False)
         alt = f'Eight pictures that it draws now. {said}'
         self.picture.value = _pictures(drawn, alt, cols=8, zoom=2)
-        if self.stopped is not None and self.stopped():
-            raise _Stopped
 
     def train(self, stopped: Callable[[], bool]):
         "Train, until all epochs are done or it is stopped."
-        self.stopped = stopped
         hooks = usual(preview=self.preview, progress=False, bf16=self.bf16)
-        try:
+        hooks.append(_Watch(self, stopped))
+        with suppress(_Stopped):
             train(self.first, self.data, self.epochs, hooks=hooks)
-        except _Stopped:
-            self.numbers.value += ', stopped'
-        finally:
-            self.stopped = None
 
 # %% ../nbs/tools/playground.ipynb #9a4e0006
 @typed

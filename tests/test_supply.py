@@ -10,7 +10,7 @@ import pytest
 from lowest import lowest, requirements
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ('inception', 'bench', 'course', 'dev')
+EXTRAS = ('inception', 'bench', 'notebooks', 'course', 'dev')
 
 
 def numbers(version):
