@@ -94,7 +94,7 @@ _AGAIN = 'copy the folder again, or mend this entry'
 _THEIRS = 'our UNet does something else, so use this network with diffusers'
 _MUST = object()                  # for an entry without which nothing can be done
 
-
+# %% ../nbs/tools/published.ipynb #84d92ae5
 class _Settings:
     """A JSON file of theirs, whose entries are asked for one by one.
 

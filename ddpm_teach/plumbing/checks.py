@@ -230,7 +230,7 @@ def check_interval(interval: tuple[int, int] | None, T: int) -> tuple[int, int]:
     low = check_whole('interval[0]', interval[0], 1, T)
     return low, check_whole('interval[1]', interval[1], low, T)
 
-
+# %% ../../nbs/plumbing/checks.ipynb #4c7e00f2
 def check_same_schedule(toward: Tensor, away: Tensor):
     """That two models mean the same noise by `t`, from the abar of their schedules."""
     if not torch.equal(toward, away):

@@ -81,7 +81,7 @@ def in_short(value, most: int = 60) -> str:
         return f'{type(value).__name__} of {len(value):,}'
     return f'{type(value).__name__}(...)'
 
-
+# %% ../../nbs/plumbing/types.ipynb #b15b4470
 def _is_usual(value, usual) -> bool:
     "Whether an argument is as by default."
     if isinstance(value, list):
