@@ -20,7 +20,7 @@ from torch import Tensor
 from ddpm_teach.plumbing.checks import (
     check_above_zero, check_alt, check_images, check_kind, check_range, check_whole,
     is_float)
-from .files import write_whole
+from .files import signature, write_whole
 
 # %% ../../nbs/plumbing/show.ipynb #ae368895
 def _is_bytes(dtype: torch.dtype) -> bool:
@@ -128,9 +128,9 @@ def save_grid(
     grid = grid.resize(size, Image.Resampling.NEAREST)
     data = io.BytesIO()
     if path.suffix.lower() == '.webp':
-        grid.save(data, format='WEBP', lossless=True, method=6)
+        grid.save(data, 'WEBP', lossless=True, method=6, **signature('WEBP'))
     else:
-        grid.save(data, format='PNG')
+        grid.save(data, 'PNG', **signature('PNG'))
     return write_whole(path, data.getvalue())
 
 # %% ../../nbs/plumbing/show.ipynb #d14f2679
@@ -393,6 +393,6 @@ def animate(
     first, *others = [image.resize(size, Image.Resampling.NEAREST) for image in drawn]
     times = [1000 * seconds / len(drawn)] * len(others) + [1000.]
     data = io.BytesIO()
-    first.save(data, format='GIF', save_all=True, append_images=others, duration=times,
-               loop=0)
+    first.save(data, 'GIF', save_all=True, append_images=others, duration=times,
+               loop=0, **signature('GIF'))
     return write_whole(path, data.getvalue())
