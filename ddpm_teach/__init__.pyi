@@ -53,10 +53,12 @@ from .guidance import (
 from .hooks import (
     Checkpoint as Checkpoint,
     Hook as Hook,
+    Plan as Plan,
     Precision as Precision,
     Preview as Preview,
     Progress as Progress,
     Tracker as Tracker,
+    plan as plan,
 )
 from .inception import (
     inception_features as inception_features,

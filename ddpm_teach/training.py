@@ -20,8 +20,9 @@ from torch.optim.swa_utils import AveragedModel
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Run, Tracker, around, begun,
-    check_loss, check_start, describe, share_of
+    check_hooks, check_loss, check_start, describe, share_of, unwrapped
 )
+from .model_files import put_back, state_of
 from .objective import denoising
 from .plumbing.draws import Draws
 from ddpm_teach.plumbing.processes import (
@@ -85,10 +86,10 @@ class Averaging(Hook):
         return {'decay': describe(self.decay)}
 
     def tensors(self) -> dict[str, Tensor]:
-        return self.average.state_dict()
+        return state_of(self.average)
 
     def restore(self, settings: dict, tensors: dict[str, Tensor]):
-        self.average.load_state_dict(tensors)
+        put_back(self.average, tensors)
 
 # %% ../nbs/06_training.ipynb #a7e00004
 def loss_of_step(run: Run, batch: Batch) -> Tensor:
@@ -119,7 +120,7 @@ def usual(
     folder: str | Path | None = None,
     *,
     resume: bool = True,
-    bf16: bool | None = None,
+    bf16: bool = False,
     progress: bool = True,
     preview: Callable | None = None,
     log_with: Any = None,
@@ -193,17 +194,20 @@ def train(
             caller's generator are then as they were.
     """
     data = as_data(data)
-    check_start(model, data, epochs, batch_size)
+    hooks = usual() if hooks is None else hooks
+    check_hooks(hooks)
+    check_start(model, data, epochs, batch_size, lr)
+    model = unwrapped(model)
     keep_memory()
     here = processes()
     device = pick_device(device) if here.num_processes == 1 else here.device
     model.to(device).train()
     run = Run(
         model, data, objective or denoising(), optimiser(model.parameters(), lr),
-        epochs, lr, batch_size, seed, device, usual() if hooks is None else hooks)
+        epochs, lr, batch_size, seed, device, hooks)
     with begun(run):
         for epoch in range(run.epoch, epochs):
-            for batch in batches(data, epoch, batch_size, seed):
+            for batch in batches(data, epoch, run.pictures_in_step, seed):
                 one_step(run, batch)
                 run.tell('after_step')
             run.tell('after_epoch')

@@ -329,6 +329,8 @@ def training_calls(m):
         Averaging=d.Averaging,
         Checkpoint=lambda: d.Checkpoint(m.folder / 'kept'),
         Hook=d.Hook,
+        Plan=lambda: d.plan(m.model, m.data, 2),
+        plan=lambda: str(d.plan(m.model, m.data, 2)),
         Precision=d.Precision,
         Preview=lambda: d.Preview(print),
         Progress=d.Progress,

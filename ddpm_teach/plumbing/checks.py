@@ -245,14 +245,15 @@ def check_array(name: str, value, array, length: int) -> Tensor:
     return array
 
 # %% ../../nbs/plumbing/checks.ipynb #c4a00012
-def warn_caller(message: str):
+def warn_caller(message: str, kind: type[Warning] = UserWarning):
     "Warn, at the nearest line that is not the library's."
+    ours = ('ddpm_teach.', 'contextlib')
     frame = inspect.currentframe().f_back
     level = 2
-    while frame.f_back and frame.f_globals['__name__'].startswith('ddpm_teach.'):
+    while frame.f_back and frame.f_globals['__name__'].startswith(ours):
         frame = frame.f_back
         level += 1
-    warnings.warn(message, stacklevel=level)
+    warnings.warn(message, kind, stacklevel=level)
 
 # %% ../../nbs/plumbing/checks.ipynb #0a0fd188
 def check_alike(**tensors: Tensor):

@@ -448,7 +448,7 @@ ROOMS = {
         Mistake(
             'the average is not in the checkpoint',
             where='Averaging.restore',
-            right='self.average.load_state_dict(...)',
+            right='put_back(...)',
             wrong='',
             check='hooks: all(torch.equal(ours[name], theirs[name]) for name in ours)',
         ),
