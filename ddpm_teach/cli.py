@@ -57,8 +57,8 @@ class Whole(click.ParamType):
         text = str(value)
         if not text.isdecimal() or len(text) > 18 or int(text) < self.least:
             self.fail(
-                f'{text[:40]!r} should be a whole number, {self.least} or more', param,
-                ctx)
+                f'{text[:40]!r} should be a whole number, {self.least} or more'
+                f'{", of at most 18 digits" if len(text) > 18 else ""}', param, ctx)
         return int(text)
 
 
@@ -121,7 +121,6 @@ def program():
 # %% ../nbs/tools/command_line.ipynb #c1e00013
 WORDS = [                        # what a function says, and how that is typed
     (r'^image_folder: ', '--data: '),
-    (r'^load: ', '--model: '),
     (r'^(train|run_experiment|characters|sample): ', ''),
     (r'`?\bresume=False`?', '--fresh'),
     (r'`?\bmirror=False`?', '--no-flip'),
@@ -144,10 +143,10 @@ WORDS = [                        # what a function says, and how that is typed
 ]
 
 
-def in_options(text: str) -> str:
-    "What a function of the library says, in the words of the command line."
+def in_options(text, model: str = '--model') -> str:
+    "What a function of the library says; `model` is the option of a model's file."
     text = ' '.join(str(text).split())
-    for said, typed in WORDS:
+    for said, typed in [*WORDS, ('^load: ', f'{model}: ')]:
         text = re.sub(said, typed, text)
     return text
 
@@ -455,7 +454,8 @@ def learn(asked: SimpleNamespace, kept: Kept):
     data = data_for(asked, model)
     begun = (asked.out / 'checkpoint.safetensors').exists() and not asked.fresh
     if begun:
-        tell(f'{asked.out} holds a training; it goes on (--fresh begins anew)')
+        without = ', without --from' if asked.start is not None else ''
+        tell(f'{asked.out} holds a training; it goes on{without}: --fresh begins anew')
     weight = None if model.predicts == 'eps' else like_v
     trained = train(
         model, data, asked.epochs, objective=denoising(LOSSES[asked.loss], weight),
@@ -467,7 +467,7 @@ def learn(asked: SimpleNamespace, kept: Kept):
     save_grid(images, asked.out / 'samples.png')
     file = asked.out / 'model.safetensors'
     recent = trained.losses[-100:]
-    print(f'{file}: trained for {asked.epochs} epochs, the loss of the last 100 steps '
+    print(f'{file}: --epochs {asked.epochs} are done, the loss of the last 100 steps '
           f'is {sum(recent) / len(recent):.4f}')
     print(f'Draw with it:\n    {command("sample", "--model", file)}')
 
@@ -618,7 +618,7 @@ def run(arguments: list[str]):
     except (click.Abort, KeyboardInterrupt):
         complain('stopped', 130)
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        complain(in_options(error))
+        complain(in_options(error, '--from' if arguments[0] == 'train' else '--model'))
     except (RuntimeError, MemoryError) as error:
         if 'memory' not in str(error) and not isinstance(error, MemoryError):
             raise
