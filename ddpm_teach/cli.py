@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATH', 'DATA', 'EPOCHS', 'SEED', 'DEVICE', 'WORDS', 'SHOWN', 'Whole', 'Rate', 'option', 'choice', 'program',
-           'in_options', 'tell', 'warn', 'is_main', 'command', 'Stopped', 'stoppable', 'in_terminal', 'check_folder',
+           'in_options', 'tell', 'warn', 'in_terminal', 'is_main', 'command', 'Stopped', 'stoppable', 'check_folder',
            'check_gif', 'separate_files', 'check_places', 'remembering', 'sampler_for', 'write_pictures', 'draw',
            'about', 'Forecast', 'Kept', 'model_to_train', 'check_start_alone', 'data_for', 'preview', 'hooks_for',
            'learn', 'repeat', 'with_command', 'complain', 'wrong_use', 'run', 'main']
@@ -31,7 +31,7 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 from .data import Pictures, characters, image_folder
-from .drawing import model_of, sample, sampler_of, takes
+from .drawing import draw_batch, model_of, sample, sampler_of, takes
 from .hooks import Checkpoint, Hook, Preview
 from .model_files import load
 from .objective import DDPM, denoising, like_v
@@ -153,13 +153,22 @@ def in_options(text, model: str = '--model') -> str:
 
 def tell(text: str):
     "A line to the one who watches; it does not disturb a bar."
-    if is_main():
+    if not is_main():
+        return
+    if in_terminal():
         tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
 
 
 def warn(message, category, filename, lineno, file=None, line=None):
     "Show a warning as the other lines are shown, without a line of our source."
     tell(f'ddpm_teach: warning: {in_options(message)}')
+
+
+def in_terminal() -> bool:
+    "Whether somebody watches: bars are for eyes, and fill a log."
+    return sys.stderr.isatty()
 
 
 def is_main() -> bool:
@@ -183,11 +192,6 @@ def stoppable(words: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Stopped(words()) from None
-
-
-def in_terminal() -> bool:
-    "Whether somebody watches: bars are for eyes, and fill a log."
-    return sys.stderr.isatty()
 
 # %% ../nbs/tools/command_line.ipynb #c1e00017
 def check_folder(name: str, folder: Path):
@@ -294,7 +298,7 @@ def draw(asked: SimpleNamespace):
     if not is_main():
         return
     seconds = time.perf_counter() - start
-    write_pictures(asked, images)
+    write_pictures(asked, to_uint8(images))
     print(f'{asked.out}: {asked.n} pictures in {seconds:.0f} s, --seed {seed}')
     if asked.gif is not None:
         print(f'{animate(chain, asked.gif)}: how they came out of noise')
@@ -426,10 +430,10 @@ def data_for(asked: SimpleNamespace, model: DDPM) -> Pictures:
 
 
 def preview(asked: SimpleNamespace, epoch: int, model: DDPM, losses: list[float]):
-    "Draw what a training can do so far; the same noise each time."
-    images = sample(16, model=model, seed=asked.seed, progress=False)
+    "Draw in the first process what a training can do so far; the same noise each time."
+    images = draw_batch(model, sampler_of(), asked.seed, range(16), progress=False)
     digits = max(4, len(str(asked.epochs)))
-    save_grid(images, asked.out / f'preview-{epoch + 1:0{digits}}.png')
+    save_grid(to_uint8(images), asked.out / f'preview-{epoch + 1:0{digits}}.png')
 
 
 def hooks_for(asked: SimpleNamespace, kept: Kept) -> list[Hook]:
@@ -464,7 +468,7 @@ def learn(asked: SimpleNamespace, kept: Kept):
     images = sample(16, model=trained.model, seed=asked.seed, progress=False)
     if not is_main():
         return
-    save_grid(images, asked.out / 'samples.png')
+    save_grid(to_uint8(images), asked.out / 'samples.png')
     file = asked.out / 'model.safetensors'
     recent = trained.losses[-100:]
     print(f'{file}: --epochs {asked.epochs} are done, the loss of the last 100 steps '
@@ -512,7 +516,7 @@ def _train(**options):
           --out runs/fine --lr 5e-4
     """
     kept = Kept()
-    typed = [word for word in sys.argv[1:] if word != '--fresh']
+    typed = [word for word in click.get_current_context().obj if word != '--fresh']
     with stoppable(lambda: kept.words(command(*typed))):
         learn(SimpleNamespace(**options), kept)
 
@@ -610,7 +614,8 @@ def wrong_use(error: click.ClickException):
 def run(arguments: list[str]):
     "Do what the words say, or end with one line."
     try:
-        program.main(arguments, 'python -m ddpm_teach', standalone_mode=False)
+        program.main(
+            arguments, 'python -m ddpm_teach', standalone_mode=False, obj=arguments)
     except click.ClickException as error:
         wrong_use(error)
     except Stopped as stopped:
