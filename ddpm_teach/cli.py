@@ -287,6 +287,7 @@ def draw(asked: SimpleNamespace):
     device = None if asked.device is None else pick_device(asked.device)
     model = model_of(asked.model, device)
     check_places(asked, model.shape)
+    watched = is_main() and in_terminal()             # from here on processes meet
     seed = of_main(secrets.randbelow(2**32)) if asked.seed is None else asked.seed
     chain = []
     if asked.gif is not None:
@@ -294,7 +295,7 @@ def draw(asked: SimpleNamespace):
     start = time.perf_counter()
     images = sample(
         asked.n, model=model, sampler=sampler, seed=seed, batch_size=asked.batch_size,
-        progress=in_terminal() and is_main())
+        progress=watched)
     if not is_main():
         return
     seconds = time.perf_counter() - start

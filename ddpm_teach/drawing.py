@@ -215,9 +215,9 @@ def sample(
     model = model_of(model, device)
     given = None if prompt is None else condition_of(model, prompt, n)
     keep_memory()
+    here = share(n)
     if seed is None:
         seed = of_main(int(np.random.SeedSequence().entropy))
-    here = share(n)
     parts = [torch.empty(0)]                 # `cat` takes it as nothing, of any shape
     for first in here[::batch_size]:
         numbers = range(first, min(first + batch_size, here.stop))

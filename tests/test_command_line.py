@@ -117,8 +117,8 @@ def test_refused_before_the_work(
 @pytest.mark.skipif(os.name != 'posix' or os.geteuid() == 0, reason='root may write')
 def test_a_folder_that_is_not_writable(say, nothing_is_done, tmp_path):
     tmp_path.chmod(0o500)
-    for words in (['sample', '--out', tmp_path / 'a.png'], ['train', '--out', tmp_path]):
-        status, _, err = say(*words)
+    for line in (['sample', '--out', tmp_path / 'a.png'], ['train', '--out', tmp_path]):
+        status, _, err = say(*line)
         assert status == 2 and 'written' in err
     tmp_path.chmod(0o700)
 
