@@ -7,7 +7,7 @@ __all__ = ['Batch', 'Pictures', 'characters', 'image_folder', 'Points', 'as_data
 
 # %% ../nbs/01_data.ipynb #4ebc1918
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,21 +41,32 @@ class Pictures:
 
     Args:
         images: bytes, (n, C, H, W).
-        labels: (n, attributes), each an index into `words`.
+        labels: (n, attributes), each an index into `words`; None for none.
         words: attribute: its values, in the order of the columns of `labels`.
-        mirror: whether half of them are mirrored in training.
+        mirror: whether half of them are mirrored in training. Not for letters, text,
+            and what else has another meaning in a mirror.
     """
     images: Tensor
-    labels: Tensor
-    words: dict[str, list[str]]
+    labels: Tensor | None = None
+    words: dict[str, list[str]] = field(default_factory=dict)
     mirror: bool = False
 
     def __post_init__(self):
+        if self.labels is None and not self.words:
+            self.labels = torch.zeros(len(self.images), 0, dtype=torch.long)
         check_bytes('images', self.images)
         check_labels('labels', self.labels, len(self.images), len(self.words))
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        shape = 'x'.join(str(side) for side in self.images.shape[1:])
+        mirrored = 'half of them' if self.mirror else 'none'
+        labels = ', '.join(self.words) or 'none'
+        return (
+            f'Pictures: {len(self)} of {shape}; mirrored in training: {mirrored}; '
+            f'labels: {labels}')
 
     def describe(self, i: int) -> dict[str, str]:
         "The labels of picture i in words."
@@ -102,24 +113,41 @@ def characters(
     return Pictures(*drawn, mirror=True)
 
 # %% ../nbs/01_data.ipynb #27aaa699
-def image_folder(path: str | Path, size: int = 32, progress: bool = True) -> Pictures:
+def image_folder(
+    path: str | Path,
+    size: int = 32,
+    progress: bool = True,
+    *,
+    channels: int = 3,
+    mirror: bool = True,
+    layout: str | None = None,
+    white: float | None = None,
+) -> Pictures:
     """A folder of PNG, JPEG, WebP, GIF, BMP, TIFF or PPM files, cut to squares.
 
     Pictures come upright (EXIF), transparent ones on white, animations as their first
-    frame, CMYK as RGB, 16-bit grey as its upper 8 bits, in the order of the files'
-    names, labelled by `class`. Links are followed, but not in circles. Warns of the
-    files that are skipped: which, and why.
+    frame, CMYK as RGB, in the order of the files' names, labelled by `class`. Links
+    are followed, but not in circles. Pictures and trainings that this library wrote are
+    left out. Warns of what is left out or skipped: which, and why.
 
     Args:
         path: a folder with a subfolder for each class, or with pictures only.
         size: height and width in pixels, a multiple of 8.
         progress: show a bar.
+        channels: 3, or 1 for grey.
+        mirror: whether half of them are mirrored in training. Turn it off for letters,
+            text, and what else has another meaning in a mirror.
+        layout: 'classes' reads the subfolders, 'flat' what is beside them, 'all' both
+            as one class; None: found out, unless pictures are in both places.
+        white: which number is white in files of more than 8 bits, such as 4095, 65535
+            or 1; None: found out, or such a file is skipped.
 
     Raises:
         FileNotFoundError: for a missing folder.
+        ValueError: without pictures, or with pictures both in subfolders and beside.
     """
-    images, classes, names = read_folder(path, size, progress)
-    return Pictures(images, classes[:, None], {'class': names}, mirror=True)
+    images, classes, names = read_folder(path, size, progress, channels, layout, white)
+    return Pictures(images, classes[:, None], {'class': names}, mirror)
 
 # %% ../nbs/01_data.ipynb #da7a0002
 class Points:
@@ -155,9 +183,7 @@ def as_data(data: Any) -> Any:
     "What has `rows` as it is; bytes, datasets and lists as `Pictures`, to be mirrored."
     if hasattr(data, 'rows'):
         return data
-    images = pictures(data)
-    nothing = torch.zeros(len(images), 0, dtype=torch.long)
-    return Pictures(images, nothing, {}, mirror=True)
+    return Pictures(pictures(data), mirror=True)
 
 # %% ../nbs/01_data.ipynb #8e13109a
 def batches(

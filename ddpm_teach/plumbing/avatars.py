@@ -9,6 +9,7 @@ __all__ = ['STYLES', 'words', 'choose', 'visible', 'draw', 'load_style', 'draw_r
 import hashlib
 import io
 import json
+import sys
 import warnings
 from importlib import metadata, resources
 from pathlib import Path
@@ -224,6 +225,10 @@ def _draw_all(
     many = stop - start > 200
     look = dict(desc=f'drawing {style}', unit='pictures', disable=not progress)
     done = []
+    if many and progress:
+        print(
+            f'Drawing {stop - start:,} pictures in the style {style}, once: they are '
+            'kept for next time.\nOn a slow machine it takes minutes.', file=sys.stderr)
     with tqdm(total=stop - start, **look) as bar:
         for part in Parallel(n_jobs=-1 if many else 1, return_as='generator')(tasks):
             done.append(part)

@@ -6,15 +6,22 @@
 __all__ = ['check_size', 'read_folder', 'pictures']
 
 # %% ../../nbs/plumbing/folders.ipynb #f01de003
+import math
+import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_whole, warn_caller
+from .checks import (
+    check_above_zero, check_one_of, check_order, check_whole, warn_caller)
+from .files import is_ours
+from .tensor_files import words_of
 
 # %% ../../nbs/plumbing/folders.ipynb #987e283b
 def check_size(size: int):
@@ -25,62 +32,220 @@ def check_size(size: int):
             f'size is {size}, it should be a multiple of 8, 8 or more: the network '
             'halves it three times')
 
-# %% ../../nbs/plumbing/folders.ipynb #7832838f
-def _files(folder: Path, above: frozenset = frozenset()) -> Iterator[Path]:
-    """Every file in a folder and below, in order, and broken links, to be reported.
 
-    A link back to a folder `above` is not followed.
-    """
-    here = folder.resolve()
-    if here in above:
-        return
+def _check_channels(channels):
+    if isinstance(channels, bool) or channels not in (1, 3):
+        raise ValueError(f'channels is {channels!r:.80}, it should be 1 or 3')
+
+# %% ../../nbs/plumbing/folders.ipynb #7832838f
+# What systems keep in folders; some of it holds small copies of the pictures.
+_SYSTEMS = {
+    'thumbs.db', 'desktop.ini', '__macosx', '@eadir', '#recycle', '$recycle.bin',
+    'lost+found', 'system volume information'}
+_OF_A_RUN = ('checkpoint.safetensors', 'model.safetensors', 'log.json', 'samples.png')
+
+
+def _format(path: Path) -> str:
+    "Of which kind a safetensors file says that it is."
+    return str(words_of(path).get('format'))
+
+
+def _is_run(folder: Path) -> bool:
+    "Whether a training of this library has written into a folder."
+    names = _OF_A_RUN[:2]
+    return any(_format(folder / name).startswith('ddpm_teach') for name in names)
+
+
+def _is_written(file: Path) -> bool:
+    "Whether this library wrote a file."
+    if file.suffix == '.safetensors':
+        return _format(file).startswith('ddpm_teach')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')     # of what is wrong with it, reading will say
+        return is_ours(file)
+
+# %% ../../nbs/plumbing/folders.ipynb #7832839a
+def _inside(folder: Path) -> list[Path]:
+    "What a folder has in it, in order."
     try:
-        inside = sorted(f for f in folder.iterdir() if not f.name.startswith('.'))
+        found = sorted(folder.iterdir())
     except OSError as error:
         warnings.warn(
             f'image_folder: the folder {str(folder)!r} is left out ({_reason(error)}); '
             'give yourself the right to read it, or move it away')
+        return []
+    names = {f: f.name.lower() for f in found}
+    return [f for f in found if names[f][0] != '.' and names[f] not in _SYSTEMS]
+
+
+def _files(
+    folder: Path, ours: list[Path], above: frozenset = frozenset()
+) -> Iterator[Path]:
+    """Every file in a folder and below, in order, and broken links, to be reported.
+
+    A link back to a folder `above` is not followed. What this library wrote goes to
+    `ours`: single files, and each folder of a training as a whole.
+    """
+    here = folder.resolve()
+    run = _is_run(folder)
+    if run and above:
+        ours.append(folder)
+    if here in above or (run and above):
         return
-    for f in inside:
+    for f in _inside(folder):
         if f.is_dir():
-            yield from _files(f, above | {here})
-        elif f.is_file() or f.is_symlink():     # reading a pipe could wait for ever
+            yield from _files(f, ours, above | {here})
+        elif not f.is_file() and not f.is_symlink():
+            continue                            # reading a pipe could wait for ever
+        elif (run and f.name in _OF_A_RUN) or _is_written(f):
+            ours.append(f)
+        else:
             yield f
 
 # %% ../../nbs/plumbing/folders.ipynb #a8c1e52f
-def _find(root: Path) -> tuple[list[tuple[Path, int]], list[str]]:
-    "Every file with its class, and the names of the classes."
-    files = list(_files(root))
+def _folder(path) -> Path:
+    "The folder of that name, if there is one."
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise TypeError(f'image_folder: path is {path!r:.80}, it should be one folder')
+    text = os.fspath(path)
+    root = Path(os.path.expanduser(path))
+    if root.is_dir():
+        return root
+    remedy = 'give the path of a folder with pictures'
+    if root.is_file():
+        remedy = (
+            f'that is a file; give the folder that it is in, {str(root.parent)!r}, or '
+            'unpack it first if it is an archive')
+    elif any(sign in str(text) for sign in '*?['):
+        remedy = 'give the folder alone, without *: all pictures in it are read'
+    raise FileNotFoundError(f'image_folder: there is no folder {str(root)!r}; {remedy}')
+
+
+def _can_be_read(file: Path) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            _open(file, 8, 3, math.inf)
+        return True
+    except Exception:                      # decoders raise anything of a broken file
+        return False
+
+
+def _looks_like_a_picture(file: Path) -> bool:
+    from PIL import Image
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            Image.open(file, formats=_FORMATS).close()
+        return True
+    except Exception:
+        return False
+
+# %% ../../nbs/plumbing/folders.ipynb #a8c1e530
+_LAYOUTS = ('flat', 'classes', 'all')
+
+
+def _layout(root: Path, beside: list[Path], inside: list[Path]) -> str | None:
+    "Which layout a folder has; None without pictures. Raises ValueError for a mix."
+    flat = any(_can_be_read(file) for file in beside)
+    classes = any(_can_be_read(file) for file in inside)
+    if not (flat and classes):
+        return 'flat' if flat else 'classes' if classes else None
+    deep = [file for file in inside if _looks_like_a_picture(file)]
+    count = sum(_looks_like_a_picture(file) for file in beside)
+    folders = sorted({file.relative_to(root).parts[0] for file in deep})
+    named = ', '.join(map(repr, folders[:3])) + (', ...' if len(folders) > 3 else '')
+    raise ValueError(
+        f'image_folder: {str(root)!r} has {count} pictures, and {len(deep)} more in '
+        f'subfolders ({named}); pictures should be in one of the two places. Move '
+        f'{named} elsewhere to read the {count}, or move the {count} into a subfolder '
+        'of their own to read all, each subfolder as a class. In Python, '
+        "layout='flat', 'classes' or 'all' reads the first, the others, or all")
+
+
+def _chosen(
+    root: Path, files: list[Path], layout: str | None
+) -> tuple[list[Path], str | None]:
+    "The files to read, and the layout."
+    beside = [f for f in files if f.parent == root]
     inside = [f for f in files if f.parent != root]
-    if not inside:
-        return [(f, 0) for f in files], [root.name or 'pictures']
-    beside = len(files) - len(inside)
-    if beside:
-        warnings.warn(
-            f'image_folder: {beside} files beside the subfolders of {str(root)!r} are '
-            'not read; move them into a subfolder')
-    kinds = [f.relative_to(root).parts[0] for f in inside]
-    names = sorted(set(kinds))
-    return [(f, names.index(kind)) for f, kind in zip(inside, kinds)], names
+    if layout is None:            # then what is no picture is read too, to be reported
+        return files, _layout(root, beside, inside)
+    return dict(flat=beside, classes=inside, all=files)[layout], layout
+
+
+def _class(root: Path, file: Path, layout: str | None) -> str:
+    if layout == 'classes':
+        return file.relative_to(root).parts[0]
+    return root.resolve().name or 'pictures'
 
 # %% ../../nbs/plumbing/folders.ipynb #c3fa50b9
 # No others: some of them run programs, EPS for one.
 _FORMATS = ['PNG', 'JPEG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM']
+_BITS, _WHITE_IS_ZERO = 258, 262                             # tags of TIFF
 
 
-def _eight_bits(image):
-    "A grey picture with more than eight bits a pixel as bytes; others as they are."
-    from PIL import Image
-    if image.mode == 'F' or image.mode.startswith('I'):
-        values = np.asarray(image).astype(float)
-        low = values.min()
-        high = values.max()
-        if image.mode == 'F' or low < 0 or high > 65535:
-            raise ValueError(
-                f'its pixels run from {low:g} to {high:g}, which is no range of grey '
-                'that is known here')
-        return Image.fromarray((values / 257).round().astype(np.uint8))   # 255 * 257
-    return image
+class _UnknownRange(ValueError):
+    "Nobody can say which number is white."
+
+
+def _has_sixteen(image) -> bool:
+    """Whether a file, not loaded yet, has 16 bits for each number.
+
+    Of those of colours Pillow keeps the upper 8.
+    """
+    said = [str(part[3]) for part in getattr(image, 'tile', [])]
+    marks = dict(PNG=[';16'], TIFF=[';16'], PPM=[';16', ', 65535)'])
+    found = [mark in text for mark in marks.get(image.format, []) for text in said]
+    return image.mode.startswith('I;16') or any(found)
+
+
+def _white_of(image, sixteen: bool, values: np.ndarray) -> int | None:
+    "Which number is white, if the file or its numbers say so."
+    tags = getattr(image, 'tag_v2', {})
+    if tags.get(_BITS) == (12,):
+        return 4095
+    if sixteen and (values.max() >= 2**15 or (values % 257 == 0).all()):
+        return 65535
+    if image.format == 'PPM' and not sixteen:
+        return 65535                   # Pillow has scaled them from what the file says
+    return None
+
+# %% ../../nbs/plumbing/folders.ipynb #c3fa50ba
+def _unknown(low: float, high: float, what: str = 'pixels') -> _UnknownRange:
+    return _UnknownRange(
+        f'its {what} run from {low:g} to {high:g}, which is no range of grey that is '
+        'known here')
+
+
+def _check_colours(image, white: float | None):
+    "That colours of which Pillow kept the upper 8 of 16 bits used them all."
+    colours = np.asarray(image.convert('RGB')).astype(int)
+    if colours.max() < 128 and (white is None or white < 65535):
+        raise _unknown(256 * colours.min(), 256 * colours.max() + 255, 'colours')
+
+
+def _upright(image, white: float | None = None):
+    "A picture with 8 bits for each number, turned as its EXIF note says."
+    from PIL import Image, ImageOps
+    sixteen = _has_sixteen(image)                     # known only until it is loaded
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode[0] not in 'IF':
+        if sixteen:
+            _check_colours(upright, white)
+        return upright
+    values = np.asarray(upright).astype(float)
+    low, high = values.min(), values.max()
+    known = _white_of(image, sixteen, values) if white is None else white
+    if known is None:
+        raise _unknown(low, high)
+    if not 0 <= low <= high <= known:
+        raise ValueError(
+            f'its pixels run from {low:g} to {high:g}, they should lie between 0 and '
+            f'white = {known:g}')
+    if getattr(image, 'tag_v2', {}).get(_WHITE_IS_ZERO) == 0:
+        values = known - values
+    return Image.fromarray((values * (255 / known)).round().astype(np.uint8))
 
 
 def _on_white(image):
@@ -90,29 +255,47 @@ def _on_white(image):
     return Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
 
 # %% ../../nbs/plumbing/folders.ipynb #f01de011
-def _open(path: Path, size: int) -> Tensor:
-    "One file as (3, size, size) bytes: turned upright, on white, the middle square."
+def _grey(image: Tensor) -> Tensor:
+    "Bytes (3, H, W) as (1, H, W), by ITU-R 601: exact where the three are equal."
+    red, green, blue = image.int()
+    grey = (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
+    return grey.to(torch.uint8)[None]
+
+
+class _Seen(NamedTuple):
+    "A file that was read."
+    file: Path
+    pixels: Tensor
+    size: tuple[int, int]                # width and height, as it was
+
+
+def _open(path: Path, size: int, channels: int, white: float | None) -> _Seen:
+    "One file as bytes (channels, size, size): upright, on white, the middle square."
     from PIL import Image, ImageOps
     bomb = Image.DecompressionBombWarning      # a small file that would fill the memory
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
         warnings.simplefilter('error', bomb)
         with Image.open(path, formats=_FORMATS) as file:
-            image = _eight_bits(ImageOps.exif_transpose(file)).convert('RGBA')
+            image = _upright(file, white).convert('RGBA')
     for warning in said:                       # Pillow does not say of which file
         warnings.warn(
             f'image_folder: {path.name!r} was read, but look at it: {warning.message}')
+    before = image.size
     image = _on_white(image).convert('RGB')
     image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return _Seen(path, pixels if channels == 3 else _grey(pixels), before)
 
 # %% ../../nbs/plumbing/folders.ipynb #1be7d6f4
 def _reason(error: Exception) -> str:
     "Why a file could not be read."
-    from PIL import UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
     if isinstance(error, UnidentifiedImageError):
         return 'not a picture of a kind that is read here'
-    return getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    said = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+    bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    return f'{said} Make it smaller' if isinstance(error, bombs) else said
 
 
 def _report(skipped: list[tuple[Path, Exception]], of: int) -> str:
@@ -120,66 +303,177 @@ def _report(skipped: list[tuple[Path, Exception]], of: int) -> str:
     named = [f'{file.name!r} ({_reason(error)})' for file, error in skipped[:5]]
     if len(skipped) > 5:
         named.append(f'and {len(skipped) - 5} more')
-    return (
-        f'image_folder: skipped {len(skipped)} of {of} files: {", ".join(named)}. '
+    said = (
+        f'skipped {len(skipped)} of {of} files: {", ".join(named)}. '
         'Replace them by PNG or JPEG files, or take them out of the folder')
+    if any(isinstance(error, _UnknownRange) for _, error in skipped):
+        said += (
+            '. Where the range is not known, which number is white? Save them with 8 '
+            'bits for a pixel, or in Python say it: white=255 (or 4095, 65535, 1)')
+    return said
+
+
+def _left_out(root: Path, ours: list[Path]) -> str:
+    "What this library wrote, the first five by name."
+    named = [repr(str(path.relative_to(root))) for path in ours[:5]]
+    if len(ours) > 5:
+        named.append(f'and {len(ours) - 5} more')
+    return f'left out what this library wrote itself: {", ".join(named)}'
+
+# %% ../../nbs/plumbing/folders.ipynb #1be7d701
+def _counted(seen: list[_Seen], of: int, what: str) -> str:
+    file, _, (width, height) = seen[0]
+    verb = 'is' if len(seen) == 1 else 'are'
+    return (
+        f'{len(seen)} of {of} pictures {verb} {what}, such as '
+        f'{file.name!r} ({width} x {height})')
+
+
+def _remarks(seen: list[_Seen], size: int) -> Iterator[str]:
+    "What one should know of pictures that were read."
+    long = [one for one in seen if max(one.size) > 2 * min(one.size)]
+    if long:
+        what = 'more than twice as long as wide: only the middle square is read'
+        yield _counted(long, len(seen), what)
+    contents = [hash(one.pixels.numpy().tobytes()) for one in seen]
+    times = Counter(contents)
+    again = [one for one, content in zip(seen, contents) if times[content] > 1]
+    if again:
+        what = f'there more than once at {size} x {size} pixels'
+        yield _counted(again, len(seen), what)
 
 # %% ../../nbs/plumbing/folders.ipynb #27aaa699
-def read_folder(
-    path: str | Path, size: int, progress: bool
-) -> tuple[Tensor, Tensor, list[str]]:
-    "The pictures of a folder as bytes, the class of each, and the classes' names."
+def _read(
+    files: list[Path], size: int, channels: int, white: float | None, progress: bool
+) -> tuple[list[_Seen], list[tuple[Path, Exception]]]:
+    "What could be read, and what could not, with the reason."
     from tqdm.auto import tqdm
-    check_size(size)
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f'image_folder: there is no folder {str(root)!r}; give the path of a '
-            'folder with pictures')
-    found, names = _find(root)
-    images, classes, skipped = [], [], []
-    silent = not progress or len(found) < 500
-    for file, label in tqdm(found, desc='reading pictures', disable=silent):
+    seen, skipped = [], []
+    silent = not progress or len(files) < 500
+    for file in tqdm(files, desc='reading pictures', disable=silent):
         try:
-            images.append(_open(file, size))
-            classes.append(label)
+            seen.append(_open(file, size, channels, white))
         except Exception as error:         # decoders raise anything of a broken file
             skipped.append((file, error))
-    report = _report(skipped, len(found)) if skipped else ''
-    if not images:
-        raise ValueError(
-            f'image_folder: none of the {len(found)} files in {str(root)!r} is a '
-            'picture; put PNG or JPEG files there or in subfolders'
-            + (f'. {report}' if report else ''))
-    if report:
-        warn_caller(report)
-    return torch.stack(images), torch.tensor(classes, dtype=torch.int16), names
+    return seen, skipped
+
+
+def _nothing(root: Path, files: int, said: list[str]) -> ValueError:
+    "What to say of a folder without pictures."
+    if files == 0 and said:
+        return ValueError(
+            f'image_folder: {str(root)!r} has no pictures of yours; {said[0]}. Give a '
+            'folder with pictures to learn from')
+    return ValueError('. '.join([
+        f'image_folder: none of the {files} files in {str(root)!r} is a picture; put '
+        'PNG or JPEG files there or in subfolders', *said]))
+
+
+def read_folder(
+    path: str | Path,
+    size: int,
+    progress: bool,
+    channels: int = 3,
+    layout: str | None = None,
+    white: float | None = None,
+) -> tuple[Tensor, Tensor, list[str]]:
+    """The pictures of a folder as bytes, the class of each, and the classes' names.
+
+    Args:
+        channels: 3, or 1 for grey.
+        layout: 'flat', 'classes' or 'all', as `image_folder` says; None: found out.
+        white: which number is white where pixels have more than 8 bits; None: found
+            out, where that is possible.
+    """
+    check_size(size)
+    _check_channels(channels)
+    if layout is not None:
+        check_one_of('layout', layout, _LAYOUTS)
+    if white is not None:
+        check_above_zero('white', white)
+    root = _folder(path)
+    ours = []
+    files = list(_files(root, ours))
+    chosen, layout = _chosen(root, files, layout)
+    seen, skipped = _read(chosen, size, channels, white, progress)
+    said = [_left_out(root, ours)] if ours else []
+    said += [_report(skipped, len(chosen))] if skipped else []
+    if not seen:
+        raise _nothing(root, len(chosen), said)
+    for words in [*said, *_remarks(seen, size)]:
+        warn_caller(f'image_folder: {words}')
+    kinds = [_class(root, one.file, layout) for one in seen]
+    names = sorted(set(kinds))
+    classes = torch.tensor([names.index(kind) for kind in kinds], dtype=torch.int16)
+    return torch.stack([one.pixels for one in seen]), classes, names
 
 # %% ../../nbs/plumbing/folders.ipynb #3f4430ad
+class _NoPicture(ValueError):
+    "What an item of a dataset is instead of a picture."
+
+
 def _from_pil(image) -> Tensor:
     "A Pillow image as bytes (1 or 3, H, W)."
-    from PIL import ImageOps
-    if image.mode[0] in 'IF':
-        raise ValueError(
-            f'has mode {image.mode!r}, more than 8 bits for a pixel; convert it to '
-            'bytes first')
+    try:
+        image = _upright(image)
+    except _UnknownRange as error:
+        raise _NoPicture(
+            f'has mode {image.mode!r}, more than 8 bits for a pixel, and {error}; make '
+            'bytes of it first') from None
     kind = 'L' if image.mode in ('1', 'L', 'LA') else 'RGB'
-    image = _on_white(ImageOps.exif_transpose(image)).convert(kind)
+    image = _on_white(image).convert(kind)
     pixels = np.array(image).reshape(*image.size[::-1], -1)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _check_numbers(x: Tensor | np.ndarray, is_float: bool):
+    "That these are bytes or floats."
+    if x.dtype in (torch.uint8, np.uint8) or is_float:
+        return
+    low, high = x.min(), x.max()
+    raise _NoPicture(
+        f'has dtype {x.dtype}, from {low:g} to {high:g}; it should be bytes, uint8 '
+        '(0..255), or floating point: convert it by what it means, so that white is '
+        '255')
+
+# %% ../../nbs/plumbing/folders.ipynb #3f4430ae
+def _from_array(array: np.ndarray) -> Tensor:
+    "An array as (1 or 3, H, W), bytes or floats."
+    from PIL import Image
+    if array.ndim == 2:
+        array = array[..., None]
+    shape = array.shape
+    if array.ndim == 3 and shape[0] in (1, 3) and shape[2] not in (1, 2, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or array.size == 0:
+        raise _NoPicture(
+            f'has shape {shape}, it should be (height, width), or (height, width, 1, 3 '
+            'or 4)')
+    _check_numbers(array, np.issubdtype(array.dtype, np.floating))
+    if array.dtype == np.uint8 and array.shape[2] in (2, 4):
+        return _from_pil(Image.fromarray(array))
+    if array.shape[2] in (2, 4):
+        raise _NoPicture(
+            f'has shape {shape} and dtype {array.dtype}, it should have 1 or 3 '
+            'channels; make bytes of it, or take transparency away')
+    return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
 
 def _from_tensor(image: Tensor) -> Tensor:
     "The same tensor as (1 or 3, H, W), bytes or floats."
     image = image[None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(
+    if image.ndim != 3 or image.shape[0] not in (1, 3) or image.numel() == 0:
+        remedy = 'take out one picture of each'
+        if image.ndim == 3 and image.shape[2] in (1, 3, 4):
+            remedy = 'move the channels to the front: x.permute(2, 0, 1)'
+        elif image.ndim == 3 and image.shape[0] in (2, 4):
+            remedy = 'take transparency away: x[:3] of four, x[:1] of two'
+        elif image.ndim == 4:
+            remedy = 'that is a batch: give torch.cat of them'
+        raise _NoPicture(
             f'has shape {tuple(image.shape)}, it should be (1 or 3, height, width); '
-            'move the channels to the front, and take transparency away')
-    if image.dtype != torch.uint8 and not image.is_floating_point():
-        raise ValueError(
-            f'has dtype {image.dtype}, it should be torch.uint8 (0..255) or floating '
-            'point')
+            f'{remedy}')
+    _check_numbers(image, image.is_floating_point())
     return image.detach().cpu()
 
 # %% ../../nbs/plumbing/folders.ipynb #49118c56
@@ -191,13 +485,16 @@ def _is_picture(value) -> bool:
 def _place(item) -> int | str | None:
     """Where in an item of a dataset the picture is; None if the item is the picture.
 
-    The first of a pair, or the only picture of a dictionary.
+    The first picture of a pair, or the only one of a dictionary.
     """
+    if isinstance(item, (tuple, list)):
+        found = [i for i, value in enumerate(item) if _is_picture(value)]
+        return found[0] if found else 0
     if not isinstance(item, Mapping):
-        return 0 if isinstance(item, (tuple, list)) else None
+        return None
     names = [name for name, value in item.items() if _is_picture(value)]
     if len(names) != 1:
-        raise ValueError(
+        raise _NoPicture(
             f'has {len(names)} pictures among {list(item)}, there should be one; hand '
             'over that column alone, such as data.select_columns("image")')
     return names[0]
@@ -207,15 +504,35 @@ def _one_picture(item, place: int | str | None) -> Tensor:
     "The picture of an item, (1 or 3, H, W), bytes or floats."
     from PIL import Image
     image = item if place is None else item[place]
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        image = Image.fromarray(image)                # arrays have the channels last
+    if isinstance(image, np.ndarray):
+        return _from_array(image)
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, Tensor):
         return _from_tensor(image)
-    raise ValueError(
+    if isinstance(image, (str, os.PathLike)):
+        raise _NoPicture(
+            f'is {str(image)!r:.80}, it should be a picture; of files, give '
+            'image_folder(the folder they are in)')
+    raise _NoPicture(
         f'is a {type(image).__name__}, it should be a Pillow image, a tensor (C, H, '
-        'W), or an array of bytes (H, W, C)')
+        'W), or an array of bytes or floats (H, W, C)')
+
+
+def _item(data, i: int, place: int | str | None) -> tuple[Tensor, int | str | None]:
+    "The picture of item i, and where in an item it is."
+    try:
+        item = data[i]
+        place = place if i else _place(item)
+        return _one_picture(item, place), place
+    except _NoPicture as error:
+        raise ValueError(f'pictures: item {i} of data {error}') from error
+    except Exception as error:             # decoders raise anything of a broken file
+        raise ValueError(
+            f'pictures: item {i} of data cannot be read '
+            f'({type(error).__name__}: {_reason(error)}); it should be a whole '
+            'picture: replace it, or leave it out with torch.utils.data.Subset'
+        ) from error
 
 # %% ../../nbs/plumbing/folders.ipynb #413877b4
 def _ends(images: list[Tensor]) -> tuple[float, float]:
@@ -238,8 +555,19 @@ def _range(images: list[Tensor]) -> tuple[float, float]:
     raise ValueError(
         f'pictures: data has floats from {low:.3g} to {high:.3g} that are neither all '
         'bytes / 255 nor all bytes / 127.5 - 1, so what they run between cannot be '
-        'known; say floats=(0, 1), as torchvision has them, or floats=(-1, 1), as we '
-        'do, or undo the normalisation')
+        'known; say floats=(black, white): (0, 1), as torchvision has them, (-1, 1), '
+        'as we do, (0, 255) for bytes as floats; or undo the normalisation')
+
+
+def _check_floats(floats):
+    "That this is a range, or None."
+    if floats is None:
+        return
+    if not isinstance(floats, (tuple, list)) or len(floats) != 2:
+        raise ValueError(
+            f'pictures: floats is {floats!r:.80}, it should be two numbers, black and '
+            'white, such as (0, 1)')
+    check_order('floats[0]', floats[0], 'floats[1]', floats[1])
 
 # %% ../../nbs/plumbing/folders.ipynb #f01de012
 def _to_bytes(images: list[Tensor], floats: tuple[float, float] | None) -> list[Tensor]:
@@ -266,9 +594,7 @@ def _fit(image: Tensor, size: int | None, channels: int) -> Tensor:
     "Bytes (C, H, W) as (channels, size, size): the middle square, scaled."
     from PIL import Image, ImageOps
     if image.shape[0] > channels:
-        raise ValueError(
-            'pictures: channels is 1, but data has colours, which would be lost; make '
-            'it grey first, or take channels=3')
+        image = _grey(image)
     if size is not None and image.shape[1:] != (size, size):
         pixels = image.permute(1, 2, 0).numpy()
         if len(image) == 1:
@@ -290,10 +616,26 @@ def _stack(images: list[Tensor], size: int | None, channels: int) -> Tensor:
     return torch.stack([_fit(x, size, channels) for x in images])
 
 # %% ../../nbs/plumbing/folders.ipynb #f01de013
-def _check_data(data, size: int | None):
-    "That this is a dataset with a length, and the size is one."
-    if size is not None:
-        check_size(size)
+def _check_array_of_all(data: Tensor | np.ndarray):
+    "That an array has its axes in order, and is not one picture, of many rows."
+    shape = tuple(data.shape)
+    is_tensor = isinstance(data, Tensor)
+    if is_tensor and len(shape) == 4 and shape[1] not in (1, 3):
+        remedy = 'give data.permute(0, 3, 1, 2)' if shape[3] in (1, 3, 4) else (
+            'data[:, :3] leaves out a fourth channel')
+        raise ValueError(
+            f'pictures: data has shape {shape}, it should be (n, 1 or 3, height, '
+            f'width); {remedy}')
+    planes = is_tensor and shape[0] == 3
+    if len(shape) == 3 and (planes or shape[2] in (1, 3, 4)):
+        raise ValueError(
+            f'pictures: data has shape {shape}, which is one picture; it should be '
+            'several: give data[None] for one, or data[:, None] for '
+            f'{shape[0]} grey ones')
+
+
+def _check_data(data):
+    "That this is a dataset with a length."
     if isinstance(data, Mapping):
         first = next(iter(data), 'train')
         raise ValueError(
@@ -303,20 +645,27 @@ def _check_data(data, size: int | None):
         raise ValueError(
             f'pictures: data is {str(data)!r}; of a folder, give '
             f'image_folder({str(data)!r})')
+    if isinstance(data, torch.utils.data.DataLoader):
+        raise ValueError(
+            'pictures: data is a DataLoader, which gives batches; it should be the '
+            'dataset: give loader.dataset, and batch_size to train')
     listed = hasattr(data, '__len__') and hasattr(data, '__getitem__')
     if not listed or len(data) == 0:
         raise ValueError(
             f'pictures: data is a {type(data).__name__} with no length, or empty; it '
             'should have len() and items data[0], data[1], ...; of a stream, take as '
             'many as you want: list(itertools.islice(data, 10_000))')
+    if isinstance(data, (Tensor, np.ndarray)):
+        _check_array_of_all(data)
 
 
 def _is_ready(images, size: int | None, channels: int | None) -> bool:
     "Whether these are the bytes that were asked for."
-    if not isinstance(images, Tensor) or images.ndim != 4 or len(images) == 0:
+    if not isinstance(images, Tensor) or images.ndim != 4 or images.numel() == 0:
         return False
-    right = channels in (None, images.shape[1])
-    return images.dtype == torch.uint8 and size is None and right
+    right = images.shape[1] in ((1, 3) if channels is None else (channels,))
+    fits = size is None or images.shape[2:] == (size, size)
+    return images.dtype == torch.uint8 and fits and right
 
 # %% ../../nbs/plumbing/folders.ipynb #5ee18c23
 def pictures(
@@ -329,16 +678,19 @@ def pictures(
     """The pictures of any dataset as bytes, (n, channels, H, W), as `train` uses them.
 
     An item is a Pillow image, a tensor (C, H, W) or (H, W) of bytes or floats, an array
-    of bytes (H, W, C), a tuple with one of these in front, or a dictionary with one
-    among its values: so a dataset of torchvision, of Hugging Face's `datasets`, or a
-    list. Each item is read once, so random transforms of a dataset are frozen.
+    (H, W) or (H, W, C) of them, a tuple with one of these in it, or a dictionary with
+    one among its values: so a dataset of torchvision, of Hugging Face's `datasets`, or
+    a list. Each item is read once, so random transforms of a dataset are frozen.
+
+    `train` mirrors half of them. Letters, text and all else that has another meaning
+    in a mirror want `Pictures(pictures(data), mirror=False)`.
 
     Args:
-        data: `Pictures`, a tensor (n, C, H, W), a dataset or a list.
+        data: `Pictures`, a tensor (n, C, H, W), an array, a dataset or a list.
         size: scale and cut to squares of so many pixels; None: as they are.
-        channels: 1 or 3; None: as they come.
-        floats: the range of floats, such as (0, 1) or (-1, 1); None: found out, which
-            is possible only for bytes / 255 and bytes / 127.5 - 1.
+        channels: 1 (grey) or 3; None: as they come.
+        floats: what is black and white among floats, such as (0, 1) or (-1, 1); None:
+            found out, which is possible only for bytes / 255 and bytes / 127.5 - 1.
         progress: show a bar while reading.
 
     Raises:
@@ -346,22 +698,22 @@ def pictures(
             picture: which, what it was and what to do.
     """
     from tqdm.auto import tqdm
-    if channels not in (None, 1, 3):
-        raise ValueError(
-            f'pictures: channels is {channels!r}, it should be 1, 3 or None')
-    images = getattr(data, 'images', data)
+    if channels is not None:
+        _check_channels(channels)
+    _check_floats(floats)
+    images = getattr(data, 'images', None)
+    if not isinstance(images, (Tensor, np.ndarray)):     # a list of names, say
+        images = data
+    if size is not None:
+        check_size(size)
     if _is_ready(images, size, channels):
         return images
-    _check_data(images, size)
+    _check_data(images)
     found = []
     place = None
     silent = not progress or len(images) < 500
     for i in tqdm(range(len(images)), desc='reading pictures', disable=silent):
-        try:
-            item = images[i]
-            place = place if i else _place(item)
-            found.append(_one_picture(item, place))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f'pictures: item {i} of data {error}') from error
+        image, place = _item(images, i, place)
+        found.append(image)
     most = channels or max(len(x) for x in found)
     return _stack(_to_bytes(found, floats), size, most)
