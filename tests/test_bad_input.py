@@ -493,7 +493,32 @@ ROWS += [
         lambda: d.pictures([BYTES[0], BYTES[0, :, :4]]), '2 sizes'),
     bad('pictures', 'floats', 'another range',
         lambda: d.pictures(2 * X, floats=(0, 1)), 'from -2'),
+    bad('pictures', 'floats', 'upside down',
+        lambda: d.pictures(X, floats=(1, 0)), 'is 1'),
+    bad('pictures', 'floats', 'one number', lambda: d.pictures(X, floats=255), '255'),
+    bad('image_folder', 'channels', '2',
+        lambda: d.image_folder(FOLDER, channels=2), '2'),
+    bad('image_folder', 'layout', 'another word',
+        lambda: d.image_folder(FOLDER, layout='deep'), "'deep'"),
+    bad('image_folder', 'white', '0', lambda: d.image_folder(FOLDER, white=0), '0'),
+    bad('image_folder', 'path', 'a file', lambda: d.image_folder(['a.png']), 'a.png'),
 ]
+ROWS += table('pictures', 'data', d.pictures, [
+    ('channels last', BYTES.permute(0, 2, 3, 1), '(2, 32, 32, 3)'),
+    ('four channels', BYTES[:, [0, 1, 2, 2]], '(2, 4, 32, 32)'),
+    ('two channels', BYTES[:, :2], '(2, 2, 32, 32)'),
+    ('one picture', BYTES[0], '(3, 32, 32)'),
+    ('one picture, channels last', BYTES[0].permute(1, 2, 0).numpy(), '(32, 32, 3)'),
+    ('one grey picture', BYTES[0, 0], '(32,)'),
+    ('a list of batches', [BYTES], '(2, 3, 32, 32)'),
+    ('whole numbers', BYTES.int(), 'int32, from 0 to 255'),
+    ('truth values', BYTES.numpy() > 99, 'bool, from 0 to 1'),
+    ('bytes as floats', BYTES.float(), 'from 0 to 255'),
+    ('floats with a fourth channel', np.zeros((2, 8, 8, 4)), '(8, 8, 4)'),
+    ('a DataLoader', torch.utils.data.DataLoader(BYTES), 'DataLoader'),
+    ('a generator', (x for x in BYTES), 'generator'),
+    ('paths', [PNG], 'a.png'),
+])
 
 # Schedules and formulas.
 ROWS += table('Schedule', 'betas', d.Schedule, [

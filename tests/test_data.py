@@ -1,8 +1,11 @@
 """Data sets as training sees them: rows, labels that follow the mirror, points."""
 import dataclasses
+import io
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import ddpm_teach as d
 from ddpm_teach.data import Points, as_data
@@ -108,3 +111,82 @@ def test_what_has_rows_is_a_data_set(some):
     listed = as_data([d.to_pil(picture) for picture in some.images])
     assert torch.equal(listed.images, some.images) and listed.mirror
     assert listed.rows(torch.tensor([0])).labels.shape == (1, 0)
+
+
+def test_pictures_without_labels_say_what_they_are(some):
+    plain = d.Pictures(some.images)
+    assert plain.labels.shape == (64, 0) and not plain.mirror
+    assert repr(plain) == (
+        'Pictures: 64 of 3x8x8; mirrored in training: none; labels: none')
+    assert repr(some).endswith('mirrored in training: half of them; labels: hair, flip')
+    assert len(repr(d.characters(100, progress=False))) < 300
+
+
+# Arrays and datasets of others.
+
+BYTES = np.random.default_rng(0).integers(0, 256, (6, 20, 28, 3), np.uint8)
+ALPHA = np.concatenate([BYTES, np.full_like(BYTES[..., :1], 255)], axis=3)
+WANTED = torch.from_numpy(BYTES).permute(0, 3, 1, 2)
+ARRAYS = {
+    'channels last': (BYTES, WANTED),
+    'channels first': (BYTES.transpose(0, 3, 1, 2), WANTED),
+    'an opaque fourth channel': (ALPHA, WANTED),
+    'transparent': (ALPHA * np.uint8([1, 1, 1, 0]), torch.full_like(WANTED, 255)),
+    'floats up to 1': (BYTES / 255, WANTED),
+    'floats up to 1, in half the width': ((BYTES / 255).astype(np.float32), WANTED),
+    'floats from -1': (BYTES / 127.5 - 1, WANTED),
+    'no axis for channels': (BYTES[..., 0], WANTED[:, :1]),
+    'three of them': (BYTES[:3, ..., 0], WANTED[:3, :1]),
+    'one channel, last': (BYTES[..., :1], WANTED[:, :1]),
+    'one channel, first': (BYTES[:, None, ..., 0], WANTED[:, :1]),
+}
+
+
+@pytest.mark.parametrize('kind', ARRAYS)
+@pytest.mark.parametrize('dress', [list, np.array])
+def test_arrays(kind, dress):
+    given, wanted = ARRAYS[kind]
+    assert torch.equal(d.pictures(dress(given)), wanted)
+
+
+class Broken(torch.utils.data.Dataset):
+    """A dataset in which a picture cannot be read."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, i):
+        file = io.BytesIO()
+        Image.fromarray(BYTES[0]).resize((200, 200)).save(file, 'JPEG')
+        if i == 3 and self.error:
+            raise self.error
+        whole = file.getvalue()
+        return Image.open(io.BytesIO(whole[:2000] if i == 3 else whole)), 1
+
+
+@pytest.mark.parametrize('error', [None, OSError('torn'), RuntimeError('torn'),
+                                   SyntaxError('torn')])
+def test_an_item_that_cannot_be_read_is_named_by_its_number(error):
+    with pytest.raises(ValueError, match=r'item 3 of data cannot be read .*Subset'):
+        d.pictures(Broken(error))
+
+
+def test_a_list_of_names_in_a_dataset_is_not_its_pictures():
+    """As torchvision's VOCDetection has them."""
+    data = torch.utils.data.TensorDataset(WANTED)
+    data.images = ['0.jpg'] * 6
+    assert torch.equal(d.pictures(data), WANTED)
+
+
+def test_the_label_may_stand_first():
+    assert d.pictures([(3, WANTED[0]), (4, WANTED[1])]).shape == (2, 3, 20, 28)
+
+
+def test_grey_is_that_of_pillow():
+    grey = d.pictures(BYTES, channels=1)
+    for found, picture in zip(grey, BYTES):
+        assert np.array_equal(found[0], Image.fromarray(picture).convert('L'))
+    assert torch.equal(d.pictures(d.pictures(grey, channels=3), channels=1), grey)

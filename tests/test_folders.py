@@ -232,16 +232,33 @@ def test_other_modes(tmp_path, mode, color, wanted):
 
 @pytest.mark.parametrize('size', [(1, 1), (1, 4000), (4000, 1), (33, 31), (5, 7)])
 def test_any_shape(tmp_path, size):
-    assert (
-        alone(tmp_path, lambda path: flat(GREEN, size=size).save(path))
-        == torch.tensor(GREEN)[:, None, None]
-    ).all()
+    flat(GREEN, size=size).save(tmp_path / 'a.png')
+    found, _ = read(tmp_path)
+    assert (found.images[0] == torch.tensor(GREEN)[:, None, None]).all()
 
 
-def test_the_middle_is_cut_out(tmp_path):
-    wide = flat(BLACK, size=(120, 40))
-    wide.paste(quarters(), (40, 0))
-    assert corners(alone(tmp_path, wide.save)) == [RED, GREEN, BLUE, WHITE]
+@pytest.mark.parametrize('width, warned', [(80, 0), (120, 1), (4000, 1)])
+def test_the_middle_is_cut_out(tmp_path, width, warned):
+    """Of a long picture, most is lost: that is said."""
+    wide = flat(BLACK, size=(width, 40))
+    wide.paste(quarters(), (width // 2 - 20, 0))
+    wide.save(tmp_path / 'wide.png')
+    wide.rotate(90, expand=True).save(tmp_path / 'high.png')
+    found, said = read(tmp_path)
+    assert corners(found.images[1]) == [RED, GREEN, BLUE, WHITE]
+    assert len(said) == warned
+    if warned:
+        assert '2 of 2 pictures are more than twice as long as wide' in said[0]
+        assert f"'high.png' (40 x {width})" in said[0]
+
+
+def test_the_same_picture_twice(tmp_path):
+    for i, picture in enumerate([quarters(), flat(RED), quarters()]):
+        picture.save(tmp_path / f'{i}.png')
+    _, said = read(tmp_path)
+    assert len(said) == 1
+    assert '2 of 3 pictures are there more than once' in said[0]
+    assert "'0.png'" in said[0]
 
 
 @pytest.mark.parametrize('ending', ['.png', '.jpg', '.gif', '.webp', '.bmp', '.tiff'])
@@ -400,11 +417,8 @@ def test_links(tmp_path):
         and corners(found.images[-1]) == [GREEN] * 4
         and len(found) < 20
     )
-    assert (
-        len(said) == 1
-        and "'bad.gone' (No such file" in said[0]
-        and "'bad.self' (Too many" in said[0]
-    )
+    assert "'bad.gone' (No such file" in said[0] and "'bad.self' (Too many" in said[0]
+    assert len(said) == 2 and 'more than once' in said[1]    # by way of the links
 
 
 @POSIX
@@ -431,11 +445,281 @@ def test_a_folder_with_nothing_but_bad_files_says_why(tmp_path):
         d.image_folder(tmp_path)
 
 
-def test_pictures_beside_subfolders_are_named(tmp_path):
-    (tmp_path / 'one').mkdir()
-    quarters().save(tmp_path / 'one' / 'a.png')
-    quarters().save(tmp_path / 'beside.png')
+# What is a class.
+
+def noise(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return [Image.fromarray(x) for x in rng.integers(0, 256, (n, 40, 40, 3), np.uint8)]
+
+
+def eight(folder):
+    """Eight pictures, no two the same."""
+    folder.mkdir(exist_ok=True)
+    for i, picture in enumerate(noise(8)):
+        picture.save(folder / f'{i}.png')
+    return folder
+
+
+def torn(path):
+    noise(1)[0].save(path, 'JPEG')
+    path.write_bytes(path.read_bytes()[:300])
+
+
+NO_CLASSES = {
+    'texts': lambda folder: (folder / '0.txt').write_text('a label'),
+    'a torn picture': lambda folder: torn(folder / 'a.jpg'),
+    'nothing': lambda folder: None,
+    'a hidden picture': lambda folder: noise(1)[0].save(folder / '._0.png'),
+}
+
+
+@pytest.mark.parametrize('kind', NO_CLASSES)
+def test_a_folder_without_pictures_is_no_class(tmp_path, kind):
+    (eight(tmp_path / 'mine') / 'labels').mkdir()
+    NO_CLASSES[kind](tmp_path / 'mine/labels')
+    found, said = read(tmp_path / 'mine')
+    assert len(found) == 8 and found.words == {'class': ['mine']}
+    assert len(said) == (kind in ('texts', 'a torn picture')), said
+
+
+def test_a_class_of_torn_pictures_is_none(tmp_path):
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+    noise(1)[0].save(tmp_path / 'one/a.png')
+    torn(tmp_path / 'two/a.jpg')
+    torn(tmp_path / 'cover.jpg')
     found, said = read(tmp_path)
-    assert (
-        len(found) == 1 and len(said) == 1 and 'move them into a subfolder' in said[0]
+    assert found.words == {'class': ['one']} and 'skipped 2 of 3 files' in said[0]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Eight pictures, and two more in a subfolder."""
+    (eight(tmp_path / 'mine') / 'rejected').mkdir()
+    for i, picture in enumerate(noise(2, seed=1)):
+        picture.save(tmp_path / f'mine/rejected/{i}.jpg')
+    return tmp_path / 'mine'
+
+
+def test_pictures_beside_subfolders_stop(mixed):
+    with pytest.raises(ValueError) as error:
+        d.image_folder(mixed)
+    said = str(error.value)
+    assert "8 pictures, and 2 more in subfolders ('rejected')" in said
+    assert "Move 'rejected' elsewhere" in said and 'or move the 8 into' in said
+
+
+@pytest.mark.parametrize('layout, count, names', [
+    ('flat', 8, ['mine']), ('classes', 2, ['rejected']), ('all', 10, ['mine'])])
+def test_a_layout_that_is_asked_for(mixed, layout, count, names):
+    found = d.image_folder(mixed, layout=layout)
+    assert len(found) == count and found.words == {'class': names}
+
+
+# What the library wrote itself.
+
+def train_in(folder, out='runs/train'):
+    """What `train` and `sample` leave in a folder of pictures."""
+    torch.manual_seed(0)
+    network = d.UNet(channels=(8, 16), groups=4, attention=())
+    model = d.DDPM(network, d.cosine_schedule(10))
+    hooks = d.usual(folder / out, bf16=False, progress=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        trained = d.train(model, d.image_folder(folder), 2, batch_size=8, hooks=hooks)
+    drawn = d.sample(4, model=trained.model, progress=False)
+    d.save_grid(drawn, folder / out / 'samples.png')
+    d.to_pil(drawn[0]).save(folder / out / 'preview.png')        # not signed
+    return trained.losses, drawn
+
+
+def test_a_training_in_the_folder_of_the_pictures(tmp_path):
+    """It can be repeated, and what it wrote is no class and no picture."""
+    losses, drawn = train_in(eight(tmp_path / 'mine'))
+    again, _ = train_in(tmp_path / 'mine')
+    assert again == losses
+    d.save_grid(drawn, tmp_path / 'mine/samples.png')
+    d.save_grid(drawn, tmp_path / 'mine/more.webp')
+    chain = [d.Step(1, drawn, None), d.Step(0, drawn, drawn)]
+    d.animate(chain, tmp_path / 'mine/a.gif')
+    found, said = read(tmp_path / 'mine')
+    assert len(found) == 8 and found.words == {'class': ['mine']}
+    assert len(said) == 1 and 'what this library wrote itself' in said[0]
+    for name in (os.path.join('runs', 'train'), 'samples.png', 'more.webp', 'a.gif'):
+        assert repr(name) in said[0], said
+
+
+def test_a_training_into_the_folder_of_the_pictures(tmp_path):
+    """Then the pictures are read, also beside samples that are not signed."""
+    train_in(eight(tmp_path / 'mine'), '.')
+    (tmp_path / 'mine/preview.png').unlink()
+    noise(1, seed=5)[0].save(tmp_path / 'mine/samples.png')     # of an older version
+    found, said = read(tmp_path / 'mine')
+    assert len(found) == 8 and len(said) == 1
+    assert "'model.safetensors', 'samples.png'" in said[0]
+
+
+@pytest.mark.parametrize('inside', ['runs', 'runs/train'])
+def test_nothing_but_our_own_is_refused(tmp_path, inside):
+    train_in(eight(tmp_path / 'mine'))
+    (tmp_path / 'mine/runs/train/preview.png').unlink()
+    with pytest.raises(ValueError, match='no pictures of yours.*to learn from'):
+        d.image_folder(tmp_path / 'mine' / inside)
+
+
+@pytest.mark.parametrize('name', ['Thumbs.db', 'desktop.ini', '@eaDir/t.jpg',
+                                  '__MACOSX/t.jpg', '.thumbnails/t.jpg', '._0.png'])
+def test_what_systems_keep_is_not_looked_at(tmp_path, name):
+    path = eight(tmp_path / 'mine') / name
+    path.parent.mkdir(exist_ok=True)
+    noise(1, seed=1)[0].save(path, 'JPEG')
+    found, said = read(tmp_path / 'mine')
+    assert len(found) == 8 and said == []
+
+
+# Which number is white.
+
+def tiff(values, bits, white_is_zero=False):
+    """A TIFF of grey, made by hand: Pillow writes neither 12 bits nor black at the
+    end."""
+    height, width = values.shape
+    data = values.astype('<u2').tobytes()
+    if bits == 12:
+        digits = ''.join(f'{value:03x}' for value in values.flatten())
+        data = bytes.fromhex(digits)
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 0 if white_is_zero else 1,
+            273: 122, 277: 1, 278: height, 279: len(data)}
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, v) for tag, v in tags.items())
+    return b'II*\0' + struct.pack('<IH', 8, 9) + entries + bytes(4) + data
+
+
+def ramp(white):
+    """A grey from black to half of white, in steps."""
+    return np.linspace(0, white // 2, 40 * 40).astype(np.uint16).reshape(40, 40)
+
+
+KNOWN = {
+    'a TIFF that says 12 bits': tiff(ramp(4095), 12),
+    'a PGM that says 12 bits':
+        b'P5 40 40 4095\n' + ramp(4095).astype('>u2').tobytes(),
+    'bytes times 257': tiff(ramp(255) * 257, 16),
+    'black at the end': tiff(65535 - ramp(65535), 16, white_is_zero=True),
+}
+
+
+@pytest.mark.parametrize('kind', KNOWN)
+def test_a_range_that_the_file_tells(tmp_path, kind):
+    picture = alone(tmp_path, lambda path: path.write_bytes(KNOWN[kind]), 'a.tif')
+    rows = picture[0].float().mean(1)
+    wanted = torch.linspace(2, 125.5, 32)
+    assert (rows - wanted).abs().max() < 3
+
+
+DEEP = {
+    'bytes in 32 bits': (np.int32, 255, 'from 0 to 255'),
+    'a mask in 16 bits': (np.uint16, 1, 'from 0 to 1'),
+    'bytes in 16 bits': (np.uint16, 255, 'from 0 to 255'),
+    '10 bits in 16': (np.uint16, 1023, 'from 0 to 1023'),
+    '12 bits in 16': (np.uint16, 4095, 'from 0 to 4095'),
+    'floats up to 1': (np.float32, 1, 'from 0 to 1'),
+    'floats up to 255': (np.float32, 255, 'from 0 to 255'),
+}
+
+
+@pytest.mark.parametrize('kind', DEEP)
+def test_a_range_that_nobody_knows(tmp_path, kind):
+    """Divided by 65535 all of these would be black."""
+    dtype, white, words = DEEP[kind]
+    values = np.zeros((40, 40), dtype)
+    values[:, 20:] = white
+    Image.fromarray(values).save(tmp_path / 'bad.tif')
+    told = d.image_folder(tmp_path, white=white).images[0]
+    assert corners(told) == [BLACK, WHITE] * 2
+    with pytest.raises(ValueError, match=f'bad.tif.*{words}.*white=255'):
+        d.image_folder(tmp_path)
+    with pytest.raises(ValueError, match=f'item 0 of data has mode.*{words}'):
+        d.pictures([Image.open(tmp_path / 'bad.tif')])
+    skipped(tmp_path, words)
+
+
+def test_numbers_beyond_white_are_refused(tmp_path):
+    Image.fromarray(np.full((40, 40), 4095, np.uint16)).save(tmp_path / 'bad.png')
+    with pytest.raises(ValueError, match='should lie between 0 and white = 255'):
+        d.image_folder(tmp_path, white=255)
+
+
+@pytest.mark.parametrize('kind, values', [(2, 3), (6, 4), (4, 2)])
+def test_twelve_bits_of_colour(tmp_path, kind, values):
+    """Pillow keeps the upper 8 of 16 bits, and they are nearly black."""
+    row = b'\0' + struct.pack(f'>{values}H', *[4095] * values) * 40
+    bad = (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', struct.pack('>IIBBBBB', 40, 40, 16, kind, 0, 0, 0))
+        + chunk(b'IDAT', zlib.compress(row * 40))
+        + chunk(b'IEND', b'')
     )
+    (tmp_path / 'bad.png').write_bytes(bad)
+    skipped(tmp_path, 'its colours run from 3840 to 4095')
+
+
+# Grey, mirrors, and paths.
+
+def test_grey_of_coloured_files(tmp_path):
+    """Exact where the three colours are equal, else as Pillow has it."""
+    grey = noise(3)[0].convert('L').resize((32, 32))
+    grey.convert('RGB').save(tmp_path / '0.png')
+    quarters().save(tmp_path / '1.png')
+    found = d.image_folder(tmp_path, channels=1)
+    assert found.images.shape == (2, 1, 32, 32)
+    assert np.array_equal(found.images[0, 0], grey)
+    assert [tone for tone, in corners(found.images[1])] == [76, 150, 29, 255]
+    with pytest.raises(ValueError, match='channels is 2, it should be 1 or 3'):
+        d.image_folder(tmp_path, channels=2)
+
+
+def test_a_network_of_one_channel_learns_from_coloured_files(tmp_path):
+    """Both remedies that are named."""
+    for i, picture in enumerate(noise(4)):
+        picture.convert('L').convert('RGB').save(tmp_path / f'{i}.png')
+    for data in (
+        d.image_folder(tmp_path, channels=1),
+        d.pictures(d.image_folder(tmp_path), size=32, channels=1),
+    ):
+        network = d.UNet((8, 16), groups=4, attention=(), image_channels=1)
+        model = d.DDPM(network, d.cosine_schedule(10))
+        assert len(d.train(model, data, 1, hooks=()).losses) == 1
+
+
+@pytest.mark.parametrize('mirror', [True, False])
+def test_letters_are_not_mirrored_if_told(tmp_path, mirror):
+    quarters().save(tmp_path / 'a.png')
+    data = d.image_folder(tmp_path, mirror=mirror)
+    firsts = {next(d.batches(data, epoch)).x0[0, 0, 4, 4].item() for epoch in range(20)}
+    assert len(firsts) == 1 + mirror
+    assert ('half of them' in repr(data)) == mirror
+
+
+@pytest.mark.parametrize('given, said', [
+    ('*.png', "the folder alone, without \\*"),
+    ('0.png', 'that is a file; give the folder that it is in'),
+    ('nowhere', 'give the path of a folder'),
+])
+def test_a_path_that_is_no_folder(tmp_path, given, said):
+    with pytest.raises(FileNotFoundError, match=said):
+        d.image_folder(eight(tmp_path) / given)
+
+
+@pytest.mark.parametrize('path', ['', None, ['a', 'b'], b'a'])
+def test_what_is_no_path(path):
+    with pytest.raises(TypeError, match='path is .*, it should be one folder'):
+        d.image_folder(path)
+
+
+@POSIX
+@pytest.mark.parametrize('as_path', [str, pathlib.Path])
+def test_the_home_folder(tmp_path, monkeypatch, as_path):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    eight(tmp_path / 'mine')
+    assert len(d.image_folder(as_path('~/mine'))) == 8
+    with pytest.raises(FileNotFoundError, match='~nobody.at.all'):
+        d.image_folder(as_path('~nobody.at.all/mine'))

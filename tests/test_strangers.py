@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from ddpm_teach import (
     DDPM, UNet, cosine_schedule, load, load_grid, results, save_grid, train, usual
 )
+from ddpm_teach.plumbing.tensor_files import words_of
 from record import record
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -379,6 +380,7 @@ def test_headers_that_are_nonsense_are_refused(whole, tmp_path, kind):
     header = HEADERS[kind]
     path = claims(tmp_path / 'm.safetensors', header, 8)
     refused(load, path)
+    assert words_of(path) == {}
     if isinstance(header, dict) and '__metadata__' not in header:    # good words first
         good = {key: json.dumps(v) for key, v in whole['model'][1].items()}
         path = tmp_path / 'm.safetensors'

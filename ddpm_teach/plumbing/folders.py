@@ -555,8 +555,9 @@ def _range(images: list[Tensor]) -> tuple[float, float]:
     raise ValueError(
         f'pictures: data has floats from {low:.3g} to {high:.3g} that are neither all '
         'bytes / 255 nor all bytes / 127.5 - 1, so what they run between cannot be '
-        'known; say floats=(black, white): (0, 1), as torchvision has them, (-1, 1), '
-        'as we do, (0, 255) for bytes as floats; or undo the normalisation')
+        'known; it should be said: floats=(0, 1), as torchvision has them, floats=(-1, '
+        '1), as we do, or floats=(0, 255) for bytes as floats; or undo the '
+        'normalisation')
 
 
 def _check_floats(floats):
