@@ -190,3 +190,26 @@ def test_grey_is_that_of_pillow():
     for found, picture in zip(grey, BYTES):
         assert np.array_equal(found[0], Image.fromarray(picture).convert('L'))
     assert torch.equal(d.pictures(d.pictures(grey, channels=3), channels=1), grey)
+
+
+def test_drawing_for_the_first_time_says_that_it_takes_long(
+        tmp_path, monkeypatch, capsys):
+    """Before the bar, and only then."""
+    def one_after_another(**options):
+        return lambda tasks: (call(*a, **named) for call, a, named in tasks)
+
+    def nothing_drawn(style, size, seed, start, stop):
+        n = stop - start
+        return np.zeros((n, size, size, 3), np.uint8), np.zeros((n, 13), np.int16)
+
+    monkeypatch.setattr('joblib.Parallel', one_after_another)
+    monkeypatch.setattr('ddpm_teach.plumbing.avatars.draw_range', nothing_drawn)
+    monkeypatch.setattr('platformdirs.user_cache_path', lambda name: tmp_path)
+    d.characters(201, 8)
+    said = capsys.readouterr().err
+    assert said.startswith('Drawing 201 pictures in the style lorelei, once')
+    assert 'takes minutes' in said.splitlines()[1]
+    assert max(map(len, said.splitlines()[:2])) <= 88
+    d.characters(201, 8)
+    d.characters(250, 8, progress=False)
+    assert capsys.readouterr().err == ''

@@ -559,6 +559,18 @@ def test_a_training_into_the_folder_of_the_pictures(tmp_path):
     assert "'model.safetensors', 'samples.png'" in said[0]
 
 
+@pytest.mark.parametrize('left', [
+    'checkpoint.safetensors', 'model.safetensors', 'log.json'])
+def test_one_file_of_a_training_tells(tmp_path, left):
+    """A checkpoint that is cut short, too, has a log beside it."""
+    train_in(eight(tmp_path / 'mine'))
+    for path in (tmp_path / 'mine/runs/train').glob('*.*'):
+        if path.name not in (left, 'preview.png'):
+            path.unlink()
+    found, said = read(tmp_path / 'mine')
+    assert len(found) == 8 and repr(os.path.join('runs', 'train')) in said[0]
+
+
 @pytest.mark.parametrize('inside', ['runs', 'runs/train'])
 def test_nothing_but_our_own_is_refused(tmp_path, inside):
     train_in(eight(tmp_path / 'mine'))

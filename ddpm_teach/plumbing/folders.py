@@ -50,10 +50,19 @@ def _format(path: Path) -> str:
     return str(words_of(path).get('format'))
 
 
+def _is_log(path: Path) -> bool:
+    "Whether this is the log of a training."
+    if not path.is_file():
+        return False
+    with path.open('rb') as file:
+        return b'"loss_of_each_epoch"' in file.read(2**20)
+
+
 def _is_run(folder: Path) -> bool:
     "Whether a training of this library has written into a folder."
-    names = _OF_A_RUN[:2]
-    return any(_format(folder / name).startswith('ddpm_teach') for name in names)
+    formats = [_format(folder / name) for name in _OF_A_RUN[:2]]
+    ours = any(text.startswith('ddpm_teach') for text in formats)
+    return ours or _is_log(folder / 'log.json')
 
 
 def _is_written(file: Path) -> bool:
