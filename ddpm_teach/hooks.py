@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['FEW_STEPS', 'USUAL_STEPS', 'FEW_TIMES', 'FORMAT', 'Hook', 'name_of', 'Run', 'begun', 'share_of', 'around',
-           'check_loss', 'unwrapped', 'check_weights', 'check_hooks', 'check_start', 'Plan', 'plan', 'ShortTraining',
-           'warn_if_short', 'Precision', 'duration', 'Progress', 'Preview', 'accelerator', 'Tracker', 'describe',
-           'checksum', 'settings_of_model', 'kind_of', 'settings_of', 'tensors_of', 'weights_of', 'memory_of',
-           'save_checkpoint', 'CannotGoOn', 'difference', 'check_same_training', 'check_length', 'expected_tensors',
-           'part', 'load_checkpoint', 'log_of', 'check_kinds', 'check_room', 'Checkpoint']
+           'check_loss', 'unwrapped', 'check_weights', 'check_hooks', 'check_numbers', 'check_start', 'Plan', 'plan',
+           'ShortTraining', 'warn_if_short', 'Precision', 'duration', 'Progress', 'Preview', 'accelerator', 'Tracker',
+           'describe', 'checksum', 'settings_of_model', 'kind_of', 'settings_of', 'tensors_of', 'weights_of',
+           'memory_of', 'save_checkpoint', 'CannotGoOn', 'difference', 'check_same_training', 'check_length',
+           'expected_tensors', 'part', 'load_checkpoint', 'log_of', 'check_kinds', 'check_room', 'Checkpoint']
 
 # %% ../nbs/tools/hooks.ipynb #b00c5005
-import errno
 import json
 import math
 import platform
@@ -207,14 +206,19 @@ def check_hooks(hooks):
             "usual('runs/mine')")
 
 
-def check_start(model: nn.Module, data, epochs: int, batch_size: int, lr: float):
-    "What `train` refuses before it does anything."
+def check_numbers(epochs: int, batch_size: int, lr: float, seed: int):
+    "That they can be those of a training."
     check_whole('epochs', epochs)
     check_whole('batch_size', batch_size)
+    check_whole('seed', seed, 0)
     check_number('lr', lr)
     if not 0 < lr <= 1:
         raise ValueError(
             f'train: lr is {lr}, it should be above 0 and at most 1; .002 is usual')
+
+
+def check_start(model: nn.Module, data, batch_size: int):
+    "What `train` refuses before it does anything."
     if not isinstance(model, nn.Module):
         raise TypeError(
             f'model is a {type(model).__name__}, it should be a DDPM, or another '
@@ -355,8 +359,11 @@ class Progress(Hook):
                 f'a step takes {run.pictures_in_step} pictures, since there are only '
                 f'{len(run.data)}', file=sys.stderr)
         if len(run.losses) == run.steps:
-            print(f'all {run.epochs} epochs are done; more go on', file=sys.stderr)
-        warn_if_short(planned, run.model)
+            print(
+                f'all {run.epochs} epochs are done; with more of them it goes on',
+                file=sys.stderr)
+        else:
+            warn_if_short(planned, run.model)
 
     def after_step(self, run):
         recent = run.losses[-100:]
@@ -367,7 +374,7 @@ class Progress(Hook):
         else:
             each = (time.perf_counter() - self.start) / done
             words += f', {run.pictures_in_step / each:.0f} pictures/s'
-            if done >= 20:
+            if 20 <= done and len(run.losses) < run.steps:
                 words += f', {duration(each * (run.steps - len(run.losses)))} left'
         self.bar.set_postfix_str(words, refresh=False)
         self.bar.update()
@@ -703,10 +710,9 @@ def check_room(folder: Path, run):
     free = shutil.disk_usage(folder).free
     if free < files * size:
         raise OSError(
-            errno.ENOSPC,
-            f'train: {str(folder)!r} has {free / 1e6:,.0f} MB of space left, it should '
-            f'have {files * size / 1e6:,.0f} for its checkpoints; make room, or give '
-            'another folder')
+            f'train: the disk of {str(folder)!r} has {free / 1e6:,.1f} MB left, its '
+            f'checkpoints need {files * size / 1e6:,.1f}; make room, or give another '
+            'folder')
 
 
 class Checkpoint(Hook):

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from .data import Batch, as_data, batches
 from ddpm_teach.hooks import (
     Checkpoint, Hook, Precision, Preview, Progress, Run, Tracker, around, begun,
-    check_hooks, check_loss, check_start, describe, share_of, unwrapped
+    check_hooks, check_loss, check_numbers, check_start, describe, share_of, unwrapped
 )
 from .model_files import put_back, state_of
 from .objective import denoising
@@ -128,10 +128,10 @@ def usual(
     """The usual hooks: averaging, precision, and what is asked for.
 
     Args:
-        folder: where checkpoint, log and model go; None: nowhere.
+        folder: where checkpoint, log and model go, as in `Checkpoint`; None: nowhere.
         resume: go on from the folder's checkpoint.
-        bf16: as in `Precision`.
-        progress: show a bar.
+        bf16: compute in bfloat16: on some machines faster, and other weights come out.
+        progress: say what will be trained, and show a bar.
         preview: called after each epoch, as in `Preview`.
         log_with: trackers, as in `Tracker`; those that write do so into the folder.
     """
@@ -174,29 +174,38 @@ def train(
 ) -> Trained:
     """Train `model` in place (Ho et al. 2020, algorithm 1); return its average.
 
-    Several processes (`accelerate launch`, `torchrun`) share each batch.
+    The same seed gives the same weights (one machine, as many threads). Several
+    processes (`accelerate launch`, `torchrun`) share each batch.
+
+    To begin with what another training has learned, train what `load` reads, into
+    another folder. To lengthen a training, call it again with more epochs and the
+    same folder, whose checkpoint then counts, not the weights of `model`.
 
     Args:
         data: `Pictures`, bytes (n, C, H, W), a dataset of `datasets` or torchvision, a
             list of images, or `Points`.
-        epochs: how often to see each picture; 12,000 give 187 steps of 64.
+        epochs: how often to see each picture; 12,000 give 187 steps of 64. `plan`
+            counts the steps; 4,000 are usual.
         objective: (model, batch, draws) -> loss; by default `denoising()`.
         optimiser: (parameters, lr) -> optimiser.
-        lr: the highest learning rate.
-        batch_size: pictures a step, of all processes together.
+        lr: the highest learning rate, at most 1.
+        batch_size: pictures a step, of all processes together; all if they are fewer.
         seed: of order, mirrors, t and noise, 0 or more.
         device: of one process; by default the best there is.
         hooks: by default `usual()`; `usual('runs/mine')` keeps checkpoint, log and
             model in a folder and goes on from there when it is called again.
 
     Raises:
+        ValueError, TypeError, OSError: before the first step, for what cannot be
+            trained or kept.
         FloatingPointError: when the loss or the weights are not finite. Checkpoint and
             caller's generator are then as they were.
     """
     data = as_data(data)
     hooks = usual() if hooks is None else hooks
     check_hooks(hooks)
-    check_start(model, data, epochs, batch_size, lr)
+    check_numbers(epochs, batch_size, lr, seed)
+    check_start(model, data, batch_size)
     model = unwrapped(model)
     keep_memory()
     here = processes()

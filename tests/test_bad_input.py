@@ -746,6 +746,62 @@ ROWS += [
 ]
 
 
+# Trainings: refused before the first step.
+
+def training(model=None, data=BYTES, epochs=1, **options):
+    model = d.DDPM(d.UNet(channels=(8, 16), groups=4), SCHEDULE) if not model else model
+    hooks = d.usual(progress=False)
+    return d.train(model, data, epochs, **(dict(hooks=hooks) | options))
+
+
+def frozen():
+    model = d.DDPM(d.UNet(channels=(8, 16), groups=4), SCHEDULE)
+    model.requires_grad_(False)
+    return model
+
+
+def of_kind(kind):
+    return d.DDPM(d.UNet(channels=(8, 16), groups=4), SCHEDULE).to(kind)
+
+
+def two_steps(trained):
+    return len(trained.losses) == 2
+
+
+NOT_ABOVE_ZERO = [
+    ('0', 0, 'lr is 0,'), ('below 0', -.1, '-0.1'), ('a nan', NAN, 'nan'),
+    ('an infinity', INF, 'inf'), ('far too large', 100., '100.0'),
+    ('none', None, 'None'), ('words', '2e-3', "'2e-3'"),
+]
+ROWS += table('train', 'lr', lambda x: training(lr=x), NOT_ABOVE_ZERO)
+for argument in ('epochs', 'batch_size', 'seed'):
+    ROWS += table(
+        'train', argument, lambda x, name=argument: training(**{name: x}), [
+            ('below 0', -1, '-1'), ('a float', 2.5, '2.5'), ('none', None, 'None'),
+        ])
+ROWS += table('train', 'model', training, [
+    ('words', 'unet', 'str'),
+    ('half precision', of_kind(torch.float16), 'float16'),
+    ('bfloat16', of_kind(torch.bfloat16), 'bfloat16'),
+    ('double precision', of_kind(torch.float64), 'float64'),
+    ('on the device meta', of_kind('meta'), 'meta'),
+    ('frozen', frozen(), 'no weights to train'),
+    ('without weights', d.DDPM(torch.nn.Identity(), SCHEDULE), 'no weights to train'),
+])
+ROWS += table('train', 'hooks', lambda x: training(hooks=x), [
+    ('a function', d.usual, 'function usual'),
+    ('one hook', d.Progress(), 'Progress'),
+    ('a class', [d.Progress], 'Progress'),
+    ('a number', [1], '[1]'),
+    ('a folder', 'runs/mine', 'runs/mine'),
+])
+ROWS += [
+    good('train', 'batch_size', 'more than there are',
+         lambda: training(epochs=2, batch_size=99), two_steps),
+    good('train', 'lr', '1', lambda: training(epochs=2, lr=1), two_steps),
+]
+
+
 @functools.cache
 def outcome(row):
     """What a row gets: an answer, or the error's kind and words."""
@@ -795,7 +851,7 @@ def test_every_public_function_has_rows():
         'Plan', 'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained',
         'clip', 'copy_exercises', 'denoising', 'diffusers_sampler', 'from_diffusers',
         'large_variance', 'load', 'plan', 'pretrained', 'results', 'run_experiment',
-        'save', 'schedules_panel', 'small_variance', 'train', 'training_panel', 'usual',
+        'save', 'schedules_panel', 'small_variance', 'training_panel', 'usual',
     }
     without = set(d.__all__) - elsewhere - with_rows
     assert not without, without

@@ -137,6 +137,108 @@ def test_registered_networks_are_not_believed_either(tmp_path, change, said):
         load(file)
 
 
+@pytest.mark.parametrize('half', [False, True])
+def test_the_same_weights_are_the_same_bytes(tmp_path, half):
+    model = DDPM(small_unet(), cosine_schedule(9), limit=None)
+    written = set()
+    for i in range(9):
+        written.add(save(model, tmp_path / f'{i}.safetensors', half).read_bytes())
+    assert len(written) == 1
+    code = (
+        'import sys; from ddpm_teach import load, save;'
+        'save(load(sys.argv[1], "cpu"), sys.argv[2], half=sys.argv[3] == "True")')
+    file = tmp_path / 'other.safetensors'
+    command = [sys.executable, '-c', code, str(tmp_path / '0.safetensors'), str(file)]
+    subprocess.run([*command, str(half)], check=True)
+    assert file.read_bytes() in written
+
+
+def test_the_order_of_words_is_no_matter(tmp_path):
+    """Files are read whatever their order is, and aligned as safetensors wants it."""
+    file = save(DDPM(small_unet(), cosine_schedule(9)), tmp_path / 'm.safetensors')
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], 'little')
+    assert length % 8 == 0
+    header = json.loads(data[8:8 + length])
+    assert list(header['__metadata__']) == sorted(header['__metadata__'])
+    tensors, about = raw(file)
+    write_tensors(tensors, tmp_path / 'n.safetensors', dict(reversed(about.items())))
+    assert (tmp_path / 'n.safetensors').read_bytes() == data
+
+
+def test_a_folder_is_loaded_by_what_is_in_it(tmp_path):
+    model = DDPM(small_unet(), cosine_schedule(9))
+    with pytest.raises(FileNotFoundError, match='the folder .*has no model.*give'):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError, match='no file .*missing.*give the path'):
+        load(tmp_path / 'missing')
+    (tmp_path / 'checkpoint.safetensors').touch()
+    with pytest.raises(FileNotFoundError, match='has no model.*start it again'):
+        load(tmp_path)
+    (tmp_path / 'unet').mkdir()
+    (tmp_path / 'model_index.json').touch()
+    with pytest.raises(FileNotFoundError, match='from_diffusers'):
+        load(tmp_path)
+    file = save(model, tmp_path / 'model.safetensors')
+    for path in (tmp_path, str(tmp_path), file):
+        weights = load(path, 'cpu').network.state_dict()
+        assert torch.equal(weights['first.weight'], model.network.first.weight)
+
+
+WRAPPED = {
+    'compiled': lambda net: torch.compile(net),
+    'for several devices': lambda net: nn.DataParallel(net),
+    'both': lambda net: nn.DataParallel(torch.compile(net)),
+}
+
+
+@pytest.mark.parametrize('wrap', WRAPPED)
+def test_a_wrapped_network_is_written_as_a_plain_one(tmp_path, wrap):
+    plain = DDPM(small_unet(), cosine_schedule(9))
+    expected = save(plain, tmp_path / 'plain.safetensors').read_bytes()
+    inside = DDPM(WRAPPED[wrap](plain.network), plain.schedule)
+    for i, model in enumerate([inside, WRAPPED[wrap](plain), WRAPPED[wrap](inside)]):
+        assert save(model, tmp_path / f'{i}.safetensors').read_bytes() == expected
+
+
+class Twin(nn.Module):
+    """One weight under two names, and numbers of other kinds."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.config = dict(width=width)
+        self.one = nn.Linear(width, width)
+        self.other = self.one
+        self.register_buffer('mask', torch.ones(width, dtype=torch.bool))
+        self.register_buffer('rows', torch.arange(width, dtype=torch.int32))
+
+    def forward(self, x, t):
+        return self.other(self.one(x))[:, self.rows] * self.mask
+
+
+@pytest.mark.parametrize('half', [False, True])
+def test_weights_with_two_names_and_other_kinds_of_numbers(tmp_path, half):
+    model_files.NETWORKS['twin'] = Twin
+    model = DDPM(Twin(), cosine_schedule(9), limit=None)
+    again = load(save(model, tmp_path / 'm.safetensors', half), 'cpu')
+    assert again.network.mask.dtype == torch.bool
+    assert again.network.rows.dtype == torch.int32
+    x = torch.randn(2, 3)
+    t = torch.tensor([1, 9])
+    with torch.no_grad():
+        assert (again(x, t) - model(x, t)).abs().max() < (.01 if half else 1e-9)
+
+
+def test_a_registered_network_without_its_arguments_is_refused(tmp_path):
+    model_files.NETWORKS['linear'] = nn.Linear
+    for config in (None, dict(bias=print), dict(bias={(1, 2): 3})):
+        network = nn.Linear(2, 2)
+        if config:
+            network.config = config
+        with pytest.raises(ValueError, match='model cannot be written'):
+            save(DDPM(network, cosine_schedule(9)), tmp_path / 'm.safetensors')
+
+
 def other_models():
     plain = DDPM(small_unet(), cosine_schedule(9))
     long = DDPM(Tower(2), cosine_schedule(9))

@@ -84,3 +84,30 @@ def test_each_picture_is_drawn_by_one_process(monkeypatch, count):
     assert sum(shares, []) == list(range(11))
     sizes = [len(rows) for rows in shares]
     assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize('batch_size, n, count, fits', [
+    (64, 1000, 1, 64), (4096, 5, 1, 5), (1, 1, 1, 1), (8, 100, 4, 8), (4, 4, 4, 4),
+    (64, 5, 2, 4), (64, 6, 2, 6), (65, 7, 3, 6),
+])
+def test_a_batch_fits_data_and_processes(monkeypatch, batch_size, n, count, fits):
+    pretend(monkeypatch, count)
+    assert processes.fitting(batch_size, n) == fits
+
+
+@pytest.mark.parametrize('batch_size, n, count, said', [
+    (10, 100, 4, 'batch_size is 10, .*multiple of the 4 processes, such as 8'),
+    (3, 100, 4, 'batch_size is 3, .*such as 4'),
+    (64, 3, 4, 'there are 3 pictures, .*at least as many as the 4 processes'),
+])
+def test_a_batch_that_does_not_fit_is_refused(monkeypatch, batch_size, n, count, said):
+    pretend(monkeypatch, count)
+    with pytest.raises(ValueError, match=said):
+        processes.fitting(batch_size, n)
+
+
+def pretend(monkeypatch, count):
+    """That there are so many processes."""
+    here = SimpleNamespace(process_index=0, num_processes=count)
+    monkeypatch.setattr(processes, 'several', lambda: count > 1)
+    monkeypatch.setattr(processes, 'processes', lambda: here)

@@ -170,10 +170,9 @@ def check_writable(folder: Path):
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b'0')
     except OSError as error:
-        raise OSError(
-            error.errno,
-            f'{str(folder)!r} cannot be written to as a folder ({error.strerror}); '
-            'give another') from None
+        raise type(error)(
+            f'the folder {str(folder)!r} cannot be made or written to '
+            f'({error.strerror}); give another') from None
 
 
 @contextmanager
