@@ -98,7 +98,6 @@ def model_of(model: Any, device: torch.device | None = None) -> Denoiser:
         raise TypeError(
             f'model is a {type(model).__name__}, it should be a Denoiser such as a '
             f'DDPM, or the path of a file{remedy}')
-    check_shape(model)
     return model if device is None else model.to(device)
 
 
@@ -213,6 +212,7 @@ def sample(
     if device is not None:
         device = pick_device(device)
     model = model_of(model, device)
+    check_shape(model)
     given = None if prompt is None else condition_of(model, prompt, n)
     keep_memory()
     here = share(n)

@@ -39,7 +39,7 @@ def tiny(monkeypatch, tmp_path):
     """A folder to work in, with pictures, a small network and a short chain."""
     monkeypatch.chdir(tmp_path)
     small = dict(channels=(8, 16), groups=4, attention=())
-    monkeypatch.setattr(cli, 'UNet', lambda size: d.UNet(size=size, **small))
+    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given, **small))
     folder = tmp_path / 'my pictures'
     folder.mkdir()
     images = torch.randint(0, 256, (24, 3, 20, 20), dtype=torch.uint8)
@@ -92,6 +92,9 @@ REFUSED = [
     ('train --from theirs --size 64', '--size was given beside --from'),
     ('train --timesteps 12 --schedule linear-rescaled', '--timesteps above 20'),
     ('paper --out file.txt', "'file.txt' is a file"),
+    ('train --from theirs --grey', '--grey was given beside --from'),
+    ('train --grey', '--grey'),
+    ('train --layout each', '--layout.*each'),
     ('exercises', "'DIR'"),
     ('exercises file.txt', "'file.txt' is a file"),
     ('draw', 'draw'),
@@ -210,6 +213,26 @@ def test_from_a_model(say, tiny, monkeypatch):
     assert options['lr'] == 1e-4
 
 
+def test_grey_pictures(say, tiny):
+    status, _, err = say(*learn('--epochs', 1, '--grey', out='grey'))
+    assert status == 0, err
+    assert d.load('grey/model.safetensors').shape == (1, 16, 16)
+    status, _, err = say('sample', '-n', 1, '--model', 'grey', '--gif', 'grey.gif')
+    assert status == 0, err
+
+
+def test_a_folder_with_pictures_in_two_places(say, tiny):
+    """It is refused by options, and what they say works."""
+    inside = tiny / 'my pictures' / 'more'
+    inside.mkdir()
+    for i in range(8):
+        (tiny / f'my pictures/{i}.png').rename(inside / f'{i}.png')
+    status, _, err = say(*learn('--epochs', 1))
+    assert status == 2 and '--layout flat' in err and 'layout=' not in err
+    status, _, err = say(*learn('--epochs', 1, '--layout', 'flat'))
+    assert status == 0 and '16 pictures, 16x16' in err
+
+
 def test_mirrors_are_the_default_and_precision_is_fixed(say, tiny, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, 'train', lambda model, data, *args, **options: (
@@ -244,6 +267,8 @@ def test_warnings_have_no_source_and_speak_of_options(say, tiny):
     ('image_folder: skipped 1', '--data: skipped 1'),
     ('up to 3 epochs of 4 steps', 'up to 3 epochs of 4 steps'),
     ('one\n   line', 'one line'),
+    ("In Python, layout='flat' or 'all' reads", "--layout flat or 'all' reads"),
+    ('or in Python say it: white=255 (or', 'or say it: --white 255 (or'),
 ])
 def test_the_words_of_options(said, typed):
     assert cli.in_options(said) == typed
@@ -263,6 +288,19 @@ def test_too_little_memory_is_one_line(say, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, 'sample', fill)
     status, _, err = say('sample', '--out', tmp_path / 'a.png')
     assert status == 2 and '--batch-size' in err and err.count('\n') == 1
+
+
+def test_other_pictures_are_not_judged_by_what_was_learned_of_ours():
+    """Labels of our characters say nothing of noise."""
+    from ddpm_teach import paper
+    ours = d.characters(80, progress=False)
+    noise = torch.randint(0, 256, (80, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.zeros(80, 1, dtype=torch.int16)
+    theirs = d.Pictures(noise, labels, {'class': ['noise']})
+    of_labels = {'unclear', 'doubt', 'variation'}
+    assert of_labels < set(paper._judged(ours.images, ours, ours))
+    found = paper._judged(noise, theirs, theirs)
+    assert not of_labels & set(found) and {'kernel', 'grain', 'copies'} < set(found)
 
 
 # Ctrl-C
@@ -285,7 +323,7 @@ def test_a_training_says_what_is_kept(say, tiny, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(tiny)
     small = dict(channels=(8, 16), groups=4, attention=())
-    monkeypatch.setattr(cli, 'UNet', lambda size: d.UNet(size=size, **small))
+    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given, **small))
 
     monkeypatch.setattr(cli.Forecast, 'after_step', stop)
     status, _, err = say(*learn('--epochs', 3))
