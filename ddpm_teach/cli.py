@@ -6,8 +6,9 @@
 __all__ = ['PATH', 'DATA', 'LAYOUT', 'WHITE', 'EPOCHS', 'SEED', 'DEVICE', 'WORDS', 'SHOWN', 'Whole', 'Rate', 'option', 'choice',
            'program', 'in_options', 'tell', 'warn', 'in_terminal', 'is_main', 'command', 'Stopped', 'stoppable',
            'check_folder', 'check_gif', 'separate_files', 'check_places', 'remembering', 'sampler_for',
-           'write_pictures', 'draw', 'about', 'Forecast', 'Kept', 'model_to_train', 'check_start_alone', 'data_for',
-           'preview', 'hooks_for', 'learn', 'repeat', 'with_command', 'complain', 'wrong_use', 'run', 'main']
+           'write_pictures', 'draw', 'about', 'Forecast', 'Kept', 'attends_at', 'model_to_train', 'check_start_alone',
+           'data_for', 'preview', 'hooks_for', 'learn', 'repeat', 'with_command', 'complain', 'wrong_use', 'run',
+           'main']
 
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d5
 import os
@@ -414,11 +415,21 @@ class Kept(Hook):
             f'goes on from there by:\n    {again}')
 
 # %% ../nbs/tools/command_line.ipynb #c1e0001b
+def attends_at(size: int) -> int:
+    "At which resolution the network attends: at 8, or near it if it never has 8."
+    sides = [size // 2, size // 4, size // 8]
+    if 8 in sides:
+        return 8
+    return sides[2] if size > 64 else sides[1]
+
+
 def model_to_train(asked: SimpleNamespace) -> DDPM:
     "A new model, or one to start from."
     if asked.start is not None:
         return load(asked.start)
-    network = UNet(size=asked.size, image_channels=1 if asked.grey else 3)
+    network = UNet(
+        size=asked.size, image_channels=1 if asked.grey else 3,
+        attention=(attends_at(asked.size),))
     return DDPM(network, SCHEDULES[asked.schedule](asked.timesteps), asked.predict)
 
 

@@ -39,7 +39,7 @@ def tiny(monkeypatch, tmp_path):
     """A folder to work in, with pictures, a small network and a short chain."""
     monkeypatch.chdir(tmp_path)
     small = dict(channels=(8, 16), groups=4, attention=())
-    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given, **small))
+    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given | small))
     folder = tmp_path / 'my pictures'
     folder.mkdir()
     images = torch.randint(0, 256, (24, 3, 20, 20), dtype=torch.uint8)
@@ -213,6 +213,15 @@ def test_from_a_model(say, tiny, monkeypatch):
     assert options['lr'] == 1e-4
 
 
+@pytest.mark.parametrize('size', [8, 16, 24, 32, 40, 64, 72, 128, 256])
+def test_every_size_has_a_network(size):
+    """A multiple of 8, as the help says."""
+    asked = cli.program.commands['train'].make_context('train', ['--size', str(size)])
+    model = cli.model_to_train(cli.SimpleNamespace(**asked.params))
+    assert model.shape == (3, size, size)
+    assert 2 <= cli.attends_at(size) <= 32
+
+
 def test_grey_pictures(say, tiny):
     status, _, err = say(*learn('--epochs', 1, '--grey', out='grey'))
     assert status == 0, err
@@ -323,7 +332,7 @@ def test_a_training_says_what_is_kept(say, tiny, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(tiny)
     small = dict(channels=(8, 16), groups=4, attention=())
-    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given, **small))
+    monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given | small))
 
     monkeypatch.setattr(cli.Forecast, 'after_step', stop)
     status, _, err = say(*learn('--epochs', 3))
