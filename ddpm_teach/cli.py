@@ -6,9 +6,9 @@
 __all__ = ['PATH', 'DATA', 'LAYOUT', 'WHITE', 'EPOCHS', 'SEED', 'DEVICE', 'WORDS', 'SHOWN', 'Whole', 'Rate', 'option', 'choice',
            'program', 'in_options', 'tell', 'warn', 'in_terminal', 'is_main', 'command', 'Stopped', 'stoppable',
            'check_folder', 'check_gif', 'separate_files', 'check_places', 'remembering', 'sampler_for',
-           'write_pictures', 'draw', 'about', 'Forecast', 'Kept', 'attends_at', 'model_to_train', 'check_start_alone',
-           'data_for', 'preview', 'hooks_for', 'learn', 'repeat', 'with_command', 'complain', 'wrong_use', 'run',
-           'main']
+           'write_pictures', 'draw_as', 'about', 'Forecast', 'Kept', 'attends_at', 'model_to_train',
+           'check_start_alone', 'data_for', 'preview', 'hooks_for', 'learn', 'repeat', 'with_command', 'complain',
+           'wrong_use', 'run', 'main']
 
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d5
 import os
@@ -31,6 +31,7 @@ import torch
 from click.core import ParameterSource
 from tqdm import tqdm
 
+# %% ../nbs/tools/command_line.ipynb #5c6fd6d6
 from .data import Pictures, characters, image_folder
 from ddpm_teach.drawing import (
     check_shape, draw_batch, model_of, sample, sampler_of, takes
@@ -154,7 +155,7 @@ WORDS = [                        # what a function says, and how that is typed
     (r'`(save|train)`', r'\1'),
 ]
 
-
+# %% ../nbs/tools/command_line.ipynb #82210ff5
 def in_options(text, model: str = '--model') -> str:
     "What a function of the library says; `model` is the option of a model's file."
     text = ' '.join(str(text).split())
@@ -229,7 +230,7 @@ def check_gif(path: Path):
             'make it first, or name another place')
     check_writable(path)
 
-
+# %% ../nbs/tools/command_line.ipynb #909debbb
 def separate_files(folder: Path, n: int) -> list[Path]:
     "A name for each picture; files that somebody else made are not written over."
     digits = max(4, len(str(n)))
@@ -291,8 +292,8 @@ def write_pictures(asked: SimpleNamespace, images: torch.Tensor):
     for file, image in zip(separate_files(asked.out, asked.n), images):
         save_grid(image[None], file, zoom=asked.zoom or 1)
 
-
-def draw(asked: SimpleNamespace):
+# %% ../nbs/tools/command_line.ipynb #eb04aaec
+def draw_as(asked: SimpleNamespace):
     "What the command `sample` does."
     check_places(asked)
     sampler = sampler_for(asked)
@@ -346,7 +347,7 @@ def _sample(**options):
       python -m ddpm_teach sample --gif chain.gif
     """
     with stoppable(lambda: 'stopped; the drawing was not finished'):
-        draw(SimpleNamespace(**options))
+        draw_as(SimpleNamespace(**options))
     if is_main():
         home = metadata.metadata('ddpm_teach')['Home-page']
         print(f'How does it work? In a clone of {home}:')
@@ -362,7 +363,7 @@ def about(seconds: float) -> str:
             return f'{shown} {unit}s'
     return f'{max(1, round(seconds))} seconds'.replace('1 seconds', 'a second')
 
-
+# %% ../nbs/tools/command_line.ipynb #d98343fd
 class Forecast(Hook):
     "Says after a few steps how long a training will take, and its first preview."
 
@@ -392,7 +393,7 @@ class Forecast(Hook):
             words += f'; first preview after {about(steps * seconds)}'
         return words
 
-
+# %% ../nbs/tools/command_line.ipynb #a1e8d9ab
 class Kept(Hook):
     "Knows how many epochs are kept."
 
@@ -442,7 +443,7 @@ def check_start_alone():
                 f'--{name} was given beside --from, but that model has its own; leave '
                 'one of them out')
 
-
+# %% ../nbs/tools/command_line.ipynb #737f1e4b
 def data_for(asked: SimpleNamespace, model: DDPM) -> Pictures:
     "The pictures, in the size of the model."
     size = model.shape[-1]
@@ -571,7 +572,7 @@ def repeat(asked: SimpleNamespace, name: str):
         print(f'{way:12}', ', '.join(words))
     print(f'{asked.out / name}.json: the measures; {asked.out / name}.webp: pictures')
 
-
+# %% ../nbs/tools/command_line.ipynb #f3cadd68
 @program.command('paper', short_help='Train, draw and judge as the paper does.')
 @option('--timesteps', type=Whole(), default=100, metavar='T',
         help='Steps of the chain.')
@@ -643,7 +644,7 @@ def wrong_use(error: click.ClickException):
     end = '' if text.endswith('?') else '.'
     complain(f'{text}{end} See: {program_} --help')
 
-
+# %% ../nbs/tools/command_line.ipynb #e20c6398
 def run(arguments: list[str]):
     "Do what the words say, or end with one line."
     try:

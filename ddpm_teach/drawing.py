@@ -138,7 +138,7 @@ def takes(sampler: Callable, **options) -> bool:
         return True
     return True
 
-
+# %% ../nbs/tools/drawing.ipynb #e9f121f1
 def sampler_of(sampler: Any = None, steps: int | None = None) -> Callable:
     "The sampler that is meant, with so many steps, if one may choose."
     sampler = dpm_solver if sampler is None else sampler
