@@ -1,4 +1,17 @@
 """`python -m ddpm_teach`"""
-from ddpm_teach.cli import main
+import sys
 
-main()
+
+def main():
+    """The program; quiet also when it is stopped while PyTorch is read, which takes
+    seconds."""
+    try:
+        from ddpm_teach.cli import main as program
+    except KeyboardInterrupt:
+        print('\nddpm_teach: stopped before anything was begun', file=sys.stderr)
+        sys.exit(130)
+    program()
+
+
+if __name__ == '__main__':
+    main()

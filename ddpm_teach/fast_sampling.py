@@ -18,8 +18,8 @@ from torch import Tensor
 from .forward import eps_from_x0
 from .objective import Denoiser, evaluating
 from .plumbing.checks import check_grid
-from .plumbing.types import Share, typed
-from .sampling import Step, first_step
+from .plumbing.types import Share, explained, typed
+from .sampling import AS_SAMPLER, Step, first_step
 from .schedule import Schedule
 
 # %% ../nbs/09_fast_sampling.ipynb #d27fa7e4
@@ -137,6 +137,7 @@ def walk(
     return partial(stride, model.schedule, eta=eta, draw=draw), times
 
 # %% ../nbs/09_fast_sampling.ipynb #f6ad80c8
+@explained(AS_SAMPLER)
 @typed
 def ddim(
     model: Denoiser,
@@ -169,6 +170,7 @@ def ddim(
         yield Step(s, x, x0_hat)
 
 # %% ../nbs/09_fast_sampling.ipynb #3b04ea7b
+@explained(AS_SAMPLER)
 @typed
 def dpm_solver(
     model: Denoiser,

@@ -270,7 +270,7 @@ def _one_head(config: _Settings, channels: list[int], attention: list[bool]):
     if head is not None and looked_at != {head}:
         config.refuse('attention_head_dim', 'null, for one head, as in ours', _THEIRS)
 
-
+# %% ../nbs/tools/published.ipynb #eff815a2
 def _network_of(config: _Settings, tensors: int = 10**5) -> UNet:
     """Our network for the settings of a `UNet2DModel`, on the device meta.
 
@@ -364,7 +364,7 @@ def _check_names(given: set[str], wanted: set[str], where: Path, asked: str):
             f'from_diffusers: {str(where)!r} lacks {lacks} and has {has} besides what '
             f'{asked}; copy the folder again')
 
-
+# %% ../nbs/tools/published.ipynb #d01dcf79
 def _from_theirs(
     network: UNet, given: dict[str, Tensor], where: Path,
     asked: str = 'its config.json asks for',
@@ -554,7 +554,7 @@ _ANOTHER = {                              # part: what to do if it is of another
                  'DDPMScheduler.from_config(pipeline.scheduler.config)',
 }
 
-
+# %% ../nbs/tools/published.ipynb #cd383c47
 def _part(
     who: str, path: str | Path, part: str, name: str, class_name: str
 ) -> _Settings:
@@ -596,7 +596,7 @@ def _remedy_for(there: list[str]) -> str:
                 'UNet2DModel.from_pretrained(folder, from_flax=True)')
     return _PICKLE
 
-
+# %% ../nbs/tools/published.ipynb #143fa3fc
 def _check_parts(parts: list[Path]):
     "That all parts of a file in parts are there."
     stem, last = parts[0].stem.split('-of-')

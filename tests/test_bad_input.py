@@ -334,11 +334,11 @@ def count_rows(count):
 
 
 def model_rows(name, call):
-    """What takes a model refuses what is none."""
-    return [
-        bad(name, 'model', 'a U-Net', lambda: call(NETWORK), 'UNet'),
-        bad(name, 'model', 'a path', lambda: call('model.safetensors'), 'str'),
-    ]
+    """What takes a model refuses what is none; who draws reads a path."""
+    rows = [bad(name, 'model', 'a U-Net', lambda: call(NETWORK), 'UNet')]
+    if name not in ('sample', 'interpolate'):
+        rows.append(bad(name, 'model', 'a path', lambda: call('a.safetensors'), 'str'))
+    return rows
 
 
 def start_rows(name, call):

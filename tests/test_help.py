@@ -48,7 +48,10 @@ def arguments_in(doc: str) -> set[str]:
 
 def parameters_of(thing):
     """Those that a caller may give."""
-    wanted = inspect.signature(thing).parameters
+    try:
+        wanted = inspect.signature(thing).parameters
+    except ValueError:                    # an exception that takes what Exception takes
+        return {}
     return {name: p for name, p in wanted.items() if name != 'self'}
 
 

@@ -61,6 +61,94 @@ def test_no_pictures(counts):
         d.sample(model=MODEL, **counts)
 
 
+@pytest.fixture
+def no_model(monkeypatch):
+    """No model may be loaded."""
+    from ddpm_teach import drawing
+
+    def refuse(*args):
+        raise AssertionError('a model was loaded')
+
+    monkeypatch.setattr(drawing, 'pretrained', refuse)
+    monkeypatch.setattr(drawing, 'load', refuse)
+
+
+AS_TYPED = 'sampler=ddim, steps=10'
+WRONG_DRAWINGS = [
+    (dict(sampler='ddim'), AS_TYPED),
+    (dict(sampler='no_such'), AS_TYPED),
+    (dict(sampler=10), AS_TYPED),
+    (dict(sampler=d.linear_schedule), AS_TYPED),
+    (dict(sampler=d.Schedule), AS_TYPED),
+    (dict(sampler=d.ancestral, steps=10), 'ancestral goes through all'),
+    (dict(steps='10'), "steps is '10', it should be a whole number"),
+    (dict(steps=0), 'steps is 0'),
+    (dict(steps=2.5), 'steps is 2.5'),
+    (dict(n=(2, 3, 32, 32)), r'n is \(2, 3, 32, 32\), it should be a whole number'),
+    (dict(n=MODEL), r'^n is a DDPM; .*sample\(16, model=model\)'),
+    (dict(prompt=MODEL), r'^prompt is a DDPM; .*sample\(16, model=model\)'),
+    (dict(seed=torch.Generator()), 'seed is .*whole number, 0 or more'),
+    (dict(seed='1'), 'seed is'),
+    (dict(seed=-1), 'seed is -1'),
+    (dict(device='gpu'), "device is 'gpu'"),
+    (dict(guidance=2.0), 'without a prompt'),
+    (dict(model=torch.nn.Identity()), r'is a Identity.*DDPM\(network, schedule\)'),
+    (dict(model=d.Trained(MODEL, [])), r'is a Trained.*give \.model'),
+    (dict(model=SCHEDULE), 'is a Schedule, it should be a Denoiser'),
+]
+
+
+@pytest.mark.parametrize('given, words', WRONG_DRAWINGS)
+def test_drawings_refused_before_a_model_is_loaded(given, words, no_model):
+    with pytest.raises((TypeError, ValueError), match=words) as error:
+        d.sample(**given)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize('name', ['ancestral', 'ddim', 'dpm_solver'])
+def test_a_sampler_that_is_called_says_what_to_type(name):
+    sampler = getattr(d, name)
+    for call in (sampler, lambda **given: sampler(MODEL, **given)):
+        with pytest.raises(TypeError, match=AS_TYPED):
+            call()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step'"):
+        sampler(MODEL, X, step=10)
+    chain = sampler(MODEL, X)
+    with pytest.raises(TypeError, match=f'a chain that has begun.*{AS_TYPED}'):
+        d.sample(sampler=chain)
+    with pytest.raises(TypeError, match=AS_TYPED):
+        d.interpolate(X[0], X[0], 3, model=MODEL, sampler=name)
+
+
+def test_fewer_steps_by_name():
+    """Of the default sampler, and of one that is named."""
+    asked = []
+
+    def network(x, i):
+        asked.append(int(i[0]))
+        return 0 * x
+
+    model = d.DDPM(network, SCHEDULE)
+    model.shape = (1, 4, 4)
+    for sampler in (None, d.ddim, d.dpm_solver):
+        asked.clear()
+        d.sample(1, model=model, sampler=sampler, steps=4, progress=False)
+        assert len(asked) == 4
+
+
+def test_a_model_by_its_path(tmp_path):
+    """A file, or the folder of a training."""
+    path = d.save(d.pretrained(), tmp_path / 'model.safetensors')
+    options = dict(steps=2, seed=0, progress=False)
+    wanted = d.sample(1, **options)
+    for model in (path, str(path), tmp_path, str(tmp_path)):
+        assert torch.equal(d.sample(1, model=model, **options), wanted)
+    with pytest.raises(FileNotFoundError, match='no model.safetensors'):
+        d.sample(1, model=tmp_path.parent)
+    with pytest.raises(FileNotFoundError, match='runs/mine'):
+        d.sample(1, model='runs/mine')
+
+
 def test_sixteen_pictures_by_default():
     network = torch.nn.Conv2d(1, 1, 1)
     network.shape = (1, 4, 4)

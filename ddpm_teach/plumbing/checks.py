@@ -331,7 +331,7 @@ def check_answer(x: Tensor, asked: Tensor):
             f'the network returned shape {tuple(x.shape)}, it should be that of its '
             f'input, {tuple(asked.shape)}')
 
-
+# %% ../../nbs/plumbing/checks.ipynb #0a7761d3
 def check_set(name: str, images: Tensor, least: int, shape: tuple[int, ...]):
     """That these are pictures of this shape, and so many or more."""
     n, *found = images.shape
