@@ -34,7 +34,7 @@ from tqdm import tqdm
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d6
 from .data import Pictures, characters, image_folder
 from ddpm_teach.drawing import (
-    check_shape, draw_batch, model_of, sample, sampler_of, takes
+    check_shape, draw_batch, is_sampler, model_of, sample, sampler_of
 )
 from .hooks import Checkpoint, Hook, Preview
 from .model_files import load
@@ -276,7 +276,7 @@ def remembering(sampler: Callable, chain: list, most: int = 16) -> Callable:
 def sampler_for(asked: SimpleNamespace) -> Callable:
     "The sampler that was asked for, with its number of steps."
     sampler = SAMPLERS[asked.sampler]
-    if asked.steps is not None and not takes(sampler, steps=asked.steps):
+    if asked.steps is not None and not is_sampler(sampler, steps=asked.steps):
         raise ValueError(
             f'--steps is {asked.steps}, but {asked.sampler} goes through all of them; '
             'leave it out, or take --sampler ddim')

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pretrained', 'device_of', 'check_shape', 'condition_of', 'asked_of', 'model_of', 'check_request', 'wrong_sampler',
-           'takes', 'sampler_of', 'draw_batch', 'sample', 'interpolate']
+           'is_sampler', 'sampler_of', 'draw_batch', 'sample', 'interpolate']
 
 # %% ../nbs/tools/drawing.ipynb #d4a30005
 import inspect
@@ -23,7 +23,7 @@ from .forward import q_sample, spread
 from .guidance import guided
 from .model_files import load
 from .objective import DDPM, Denoiser, evaluating
-from .plumbing.checks import check_alike, check_images, check_whole
+from .plumbing.checks import check_alike, check_images, check_whole, takes
 from .plumbing.draws import image_noise
 from ddpm_teach.plumbing.processes import (
     all_shares, keep_memory, of_main, pick_device, share
@@ -128,26 +128,20 @@ def wrong_sampler(sampler: Any) -> TypeError:
         'other options go with it: sampler=partial(ddim, eta=1.)')
 
 
-def takes(sampler: Callable, **options) -> bool:
+def is_sampler(sampler: Callable, **options) -> bool:
     "Whether it can be called like a sampler, with these options."
-    try:
-        inspect.signature(sampler).bind(None, None, draw=None, **options)
-    except TypeError:
-        return False
-    except ValueError:                         # it does not say what it takes
-        return True
-    return True
+    return takes(sampler, None, None, draw=None, **options)
 
 # %% ../nbs/tools/drawing.ipynb #e9f121f1
 def sampler_of(sampler: Any = None, steps: int | None = None) -> Callable:
     "The sampler that is meant, with so many steps, if one may choose."
     sampler = dpm_solver if sampler is None else sampler
-    if not callable(sampler) or not takes(sampler):
+    if not callable(sampler) or not is_sampler(sampler):
         raise wrong_sampler(sampler)
     if steps is None:
         return sampler
     steps = int(check_whole('steps', steps))
-    if not takes(sampler, steps=steps):
+    if not is_sampler(sampler, steps=steps):
         name = getattr(sampler, '__name__', sampler)
         raise TypeError(
             f'steps is {steps}, but {name} goes through all of them; it should be '

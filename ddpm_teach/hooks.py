@@ -796,20 +796,6 @@ class Checkpoint(Hook):
         foretell_end(run, self.path('weights.safetensors'))
         return None
 
-    def model_file(self, run, aloud: bool = False) -> Path:
-        "Where the end goes: a model, if it can be one."
-        try:
-            check_savable(run.model)
-        except (ValueError, TypeError) as error:
-            path = self.path('weights.safetensors')
-            if aloud:
-                print(
-                    f'train: {error}. Without that, only its weights will be kept: '
-                    f'model.load_state_dict(safetensors.torch.load_file({str(path)!r}))',
-                    file=sys.stderr)
-            return path
-        return self.path('model.safetensors')
-
     def resume(self, run):
         run.kept = 'none yet'
         if self.goes_on and self.path().exists():

@@ -21,8 +21,8 @@ from ddpm_teach.forward import (
     eps_from_x0, posterior, q_sample, spread, v_from_x0, x0_from_eps, x0_from_v
 )
 from ddpm_teach.plumbing.checks import (
-    check_answer, check_condition, check_loss_function, check_made, check_one_of,
-    check_returned, check_steps
+    check_answer, check_condition, check_each, check_loss_function, check_made,
+    check_one_of, check_steps
 )
 from .plumbing.draws import NOISE, Draws
 from .plumbing.types import Given, Positive, short_repr, typed
@@ -206,7 +206,7 @@ def ddpm_loss(
     prediction = model(xt, t, given)
     target = FROM_X0[model.predicts](x0, xt, t, model.schedule)
     each = loss(prediction.to(target.dtype), target, reduction='none')
-    check_returned("loss(..., reduction='none')", each, *target.shape)
+    check_each(each)
     each = each.flatten(1).mean(1)
     if weight is not None:
         each = each * weight(t, model.schedule, model.predicts).to(each)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['complaint', 'check_whole', 'check_above_zero', 'check_number', 'check_between', 'check_one_of', 'check_alt',
            'check_kind', 'is_float', 'check_numbers', 'check_inside', 'check_order', 'check_steps', 'check_grid',
-           'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'warn_of_unit',
-           'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set', 'check_returned', 'check_made',
-           'check_rest', 'takes', 'check_loss_function', 'check_condition', 'check_bytes', 'check_labels', 'check_rows',
-           'check_range', 'check_images', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
+           'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'has_values',
+           'warn_of_unit', 'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set',
+           'check_returned', 'check_each', 'check_made', 'check_rest', 'takes', 'check_loss_function',
+           'check_condition', 'check_bytes', 'check_labels', 'check_rows', 'check_range', 'check_images',
+           'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import inspect
@@ -261,12 +262,16 @@ def warn_caller(message: str, kind: type[Warning] = UserWarning):
     warnings.warn(message, kind, stacklevel=level)
 
 # %% ../../nbs/plumbing/checks.ipynb #c4a00015
-def warn_of_unit(name: str, images: Tensor):
-    "Warn of pictures that seem to be in [0, 1]."
-    if images.dtype == torch.uint8 or images.numel() == 0 or images.is_meta:
+def has_values(images: Tensor) -> bool:
+    return images.is_floating_point() and images.numel() > 0 and not images.is_meta
+
+
+def warn_of_unit(name: str, *images: Tensor):
+    "Warn, once for all of them, of pictures that seem to be in [0, 1]."
+    if not all(map(has_values, images)):
         return
-    low = images.min().item()
-    high = images.max().item()
+    low = min(image.min().item() for image in images)
+    high = max(image.max().item() for image in images)
     if 0 <= low < high <= 1:
         warn_caller(
             f'{name} has values from {low:.3g} to {high:.3g} and none below 0, which '
@@ -346,6 +351,15 @@ def check_returned(what: str, x: Tensor, *sizes: int):
     found = f'shape {tuple(x.shape)}' if isinstance(x, Tensor) else type(x).__name__
     if found != f'shape {sizes}':
         raise TypeError(f'{what} returned {found}, it should be a tensor {sizes}')
+
+
+def check_each(each: Tensor):
+    "That a loss gave a number for each element, not their mean."
+    if not isinstance(each, Tensor) or each.ndim == 0:
+        found = 'shape ()' if isinstance(each, Tensor) else type(each).__name__
+        raise TypeError(
+            f"loss(..., reduction='none') returned {found}, it should be a number for "
+            'each element')
 
 
 def check_made(name: str, thing):

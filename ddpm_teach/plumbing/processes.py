@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pick_device', 'several', 'processes', 'share', 'fitting', 'all_shares', 'of_main', 'copy_from_main',
-           'mean_over_processes', 'average_gradients', 'keep_memory', 'check_writable', 'only_one']
+           'mean_over_processes', 'average_gradients', 'keep_memory', 'make_writable', 'only_one']
 
 # %% ../../nbs/plumbing/processes.ipynb #pr0c0004
 import ctypes
@@ -163,7 +163,7 @@ def keep_memory():
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 # %% ../../nbs/plumbing/processes.ipynb #pr0c0022
-def check_writable(folder: Path):
+def make_writable(folder: Path):
     "That there is a folder, made if need be, in which files can be written."
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ def only_one(folder: Path) -> Iterator[None]:
         OSError: if nothing can be written there.
     """
     from filelock import FileLock, Timeout
-    check_writable(folder)
+    make_writable(folder)
     with ExitStack() as stack:
         try:
             stack.enter_context(FileLock(folder / '.lock', timeout=0))

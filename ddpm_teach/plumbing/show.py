@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ddpm_teach.plumbing.checks import (
     check_above_zero, check_alt, check_images, check_kind, check_range, check_whole,
-    is_float, warn_caller)
+    is_float, warn_of_unit)
 from .files import check_writable, signature, write_whole
 
 # %% ../../nbs/plumbing/show.ipynb #ae368895
@@ -168,19 +168,6 @@ def check_picture_file(
     return path
 
 # %% ../../nbs/plumbing/show.ipynb #b96e25c9
-def _warn_of_unit(name: str, images: Sequence[Tensor]):
-    "Warn, once for all of them, of pictures that seem to be in [0, 1]."
-    if any(image.dtype == torch.uint8 for image in images):
-        return
-    low = min(image.min() for image in images)
-    high = max(image.max() for image in images)
-    if 0 <= low < high <= 1:
-        warn_caller(
-            f'{name} has values from {low:.3g} to {high:.3g} and none below 0, which '
-            'look like pictures in [0, 1]; they should be in [-1, 1], or come out '
-            'pale: take `2 * images - 1`')
-
-
 def save_grid(
     images: Tensor, path: str | Path, cols: int | None = None, zoom: int = 4
 ) -> Path:
@@ -198,7 +185,7 @@ def save_grid(
     """
     check_images('save_grid: images', images)
     path = check_picture_file(path, len(images), tuple(images.shape[1:]), cols, zoom)
-    _warn_of_unit('save_grid: images', [images])
+    warn_of_unit('save_grid: images', images)
     grid = to_pil(image_grid(images, cols))
     size = (grid.width * zoom, grid.height * zoom)
     grid = grid.resize(size, Image.Resampling.NEAREST)
@@ -420,7 +407,7 @@ def show_images(
     for image in images:
         check_images(name, image, 3)
     _same_shape(name, images)
-    _warn_of_unit(name, images)
+    warn_of_unit(name, *images)
     images = [_bytes(name, image, 3) for image in images]
     n = len(images)
     if alt == 'pictures':
@@ -518,7 +505,7 @@ def _frames(chain: Iterable, most: int) -> list[Tensor]:
         frames[i] = frame[None] if single else frame
         check_images(name, frames[i])
     _same_shape(name, frames)
-    _warn_of_unit(name, frames)
+    warn_of_unit(name, *frames)
     return [_bytes(name, frame) for frame in frames]
 
 
