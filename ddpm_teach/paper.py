@@ -187,24 +187,17 @@ def _judged(images: Tensor, data: Pictures, held_out: Pictures) -> dict[str, lis
     return {measure: list(estimate) for measure, estimate in found.items()}
 
 # %% ../nbs/10_paper.ipynb #e1402c24
-def _mirrored(data: Pictures) -> Pictures:
-    "The same, half of them mirrored whenever they are trained on, as the paper does."
-    return Pictures(data.images, data.labels, data.words, mirror=True)
-
-
 def _split(data: Pictures | None) -> tuple[Pictures, Pictures]:
     "Pictures to train on, and others to judge by: every seventh of those given."
     if data is None:
-        return _mirrored(characters()), characters(2_000, seed=1)
+        return characters(), characters(2_000, seed=1)
     if len(data) < 14 * GROUPS:
         raise ValueError(
             f'run_experiment: data has {len(data)} pictures, it should have '
             f'{14 * GROUPS} or more, so that every seventh can be kept aside')
     aside = torch.arange(len(data)) % 7 == 6
-    parts = []
-    for rows in (~aside, aside):
-        parts.append(Pictures(data.images[rows], data.labels[rows], data.words))
-    return _mirrored(parts[0]), parts[1]
+    kept = Pictures(data.images[~aside], data.labels[~aside], data.words, data.mirror)
+    return kept, Pictures(data.images[aside], data.labels[aside], data.words)
 
 # %% ../nbs/10_paper.ipynb #81043502
 def _draw_and_judge(
