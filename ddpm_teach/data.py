@@ -24,11 +24,12 @@ from .plumbing.show import image_grid, to_float, to_pil
 from .plumbing.types import short_repr, typed
 
 # %% ../nbs/01_data.ipynb #b9e72aee
-def as_png(images: Tensor) -> bytes | None:
+def as_png(images: Tensor, words: str) -> tuple[bytes, dict] | None:
     "What a notebook shows of pictures, the first 64; None for other numbers."
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         return None
-    return to_pil(image_grid(images[:64], cols=16))._repr_png_()
+    png = to_pil(image_grid(images[:64], cols=16))._repr_png_()
+    return png, {'alt': words}
 
 
 class Batch(NamedTuple):
@@ -43,8 +44,8 @@ class Batch(NamedTuple):
 
     __repr__ = short_repr
 
-    def _repr_png_(self) -> bytes | None:
-        return as_png(self.x0)
+    def _repr_png_(self) -> tuple[bytes, dict] | None:
+        return as_png(self.x0, repr(self))
 
 # %% ../nbs/01_data.ipynb #7d4c01ee
 @dataclass
@@ -82,8 +83,8 @@ class Pictures:
             f'Pictures: {len(self)} of {shape}; mirrored in training: {mirrored}; '
             f'labels: {labels}')
 
-    def _repr_png_(self) -> bytes | None:
-        return as_png(self.images)
+    def _repr_png_(self) -> tuple[bytes, dict] | None:
+        return as_png(self.images, repr(self))
 
     def describe(self, i: int) -> dict[str, str]:
         "The labels of picture i in words."

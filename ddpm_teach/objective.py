@@ -21,11 +21,12 @@ from ddpm_teach.forward import (
     eps_from_x0, posterior, q_sample, spread, v_from_x0, x0_from_eps, x0_from_v
 )
 from ddpm_teach.plumbing.checks import (
-    check_answer, check_condition, check_each, check_loss_function, check_made,
-    check_one_of, check_steps
+    check_answer, check_condition, check_each, check_one_of, check_steps
 )
 from .plumbing.draws import NOISE, Draws
-from .plumbing.types import Given, Positive, short_repr, typed
+from ddpm_teach.plumbing.types import (
+    Given, LossFunction, Made, Positive, short_repr, typed
+)
 from .schedule import Schedule, array_of, small_variance
 
 # %% ../nbs/04_objective.ipynb #369ec210
@@ -96,7 +97,7 @@ class DDPM(Denoiser):
     @typed
     def __init__(
         self,
-        network: Callable,
+        network: Made,
         schedule: Schedule,
         predicts: str = 'x0',
         limit: Callable | None = clip,
@@ -104,7 +105,6 @@ class DDPM(Denoiser):
     ):
         super().__init__(schedule, getattr(network, 'shape', None), limit)
         check_one_of('predicts', predicts, TO_X0)
-        check_made('DDPM: network', network)
         self.network = network
         self.predicts = predicts
         self.conditioner = conditioner
@@ -189,7 +189,7 @@ def ddpm_loss(
     x0: Float[Tensor, " b *picture"],
     t: Int[Tensor, " b"],
     eps: Float[Tensor, " b *picture"],
-    loss: Callable = F.mse_loss,
+    loss: LossFunction = F.mse_loss,
     weight: Callable | None = None,
     given: Given | None = None,
 ) -> Float[Tensor, ""]:
@@ -201,7 +201,6 @@ def ddpm_loss(
         weight: (t, schedule, predicts) -> (b,), such as `min_snr`; None for 1.
         given: a condition, one row for each picture.
     """
-    check_loss_function(loss)
     xt = q_sample(x0, t, model.schedule, eps)
     prediction = model(xt, t, given)
     target = FROM_X0[model.predicts](x0, xt, t, model.schedule)
@@ -270,7 +269,7 @@ def denoising_loss(model, batch, draws, loss, weight, times, given) -> Tensor:
 
 @typed
 def denoising(
-    loss: Callable = F.mse_loss,
+    loss: LossFunction = F.mse_loss,
     weight: Callable | None = like_v,
     times: Callable = uniform_times,
     given: Callable | None = None,
@@ -286,7 +285,6 @@ def denoising(
     Returns:
         (model, batch, draws) -> loss, a single number.
     """
-    check_loss_function(loss)
     chosen = dict(loss=loss, weight=weight, times=times, given=given)
     return partial(denoising_loss, **chosen)
 

@@ -363,10 +363,13 @@ def check_each(each: Tensor):
 
 
 def check_made(name: str, thing):
-    """That this is an object, not the class that makes them."""
+    """That this is an object that can be called, not the class that makes them."""
     if isinstance(thing, type):
         kind = thing.__name__
         raise TypeError(f'{name} is the class {kind}, it should be made: {kind}(...)')
+    if not callable(thing):
+        kind = type(thing).__name__
+        raise TypeError(f'{name} is a {kind} {thing!r:.60}, it should be callable')
 
 
 def check_rest(name: str, x: Tensor, like: Tensor):
@@ -392,11 +395,12 @@ def takes(function: Callable, *args, **kwargs) -> bool:
     return True
 
 
-def check_loss_function(loss: Callable):
+def check_loss_function(name: str, loss: Callable):
     """That a loss can be asked for a number of each element."""
-    if isinstance(loss, type) or not takes(loss, 0, 0, reduction='none'):
+    usable = callable(loss) and not isinstance(loss, type)
+    if not usable or not takes(loss, 0, 0, reduction='none'):
         raise TypeError(
-            f'loss is {loss!r:.60}, it should be a function (prediction, target, '
+            f'{name} is {loss!r:.60}, it should be a function (prediction, target, '
             "reduction='none') -> a number for each element, such as F.mse_loss in "
             'place of nn.MSELoss(), or F.l1_loss')
 

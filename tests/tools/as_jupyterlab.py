@@ -13,7 +13,7 @@ from places import NOTEBOOKS
 def metadata(stored: dict) -> dict:
     """What JupyterLab says of kernel and language; the version of Python stays."""
     spec = get_kernel_dict()
-    language = IPythonKernel().language_info
+    language = IPythonKernel.language_info
     version = stored.get('language_info', {}).get('version', language['version'])
     return {
         'kernelspec': {
