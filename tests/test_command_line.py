@@ -357,7 +357,8 @@ def test_stopped_while_the_library_is_read(seconds, tmp_path):
     env = os.environ | dict(PYTHONPATH=str(ROOT))
     process = subprocess.Popen(
         [sys.executable, '-m', 'ddpm_teach', 'sample', '-n', '500'], cwd=tmp_path,
-        env=env, stderr=subprocess.PIPE, text=True)
+        env=env, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # `&` ignores it
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
