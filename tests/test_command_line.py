@@ -358,7 +358,8 @@ def test_stopped_while_the_library_is_read(seconds, tmp_path):
     process = subprocess.Popen(
         [sys.executable, '-m', 'ddpm_teach', 'sample', '-n', '500'], cwd=tmp_path,
         env=env, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # `&` ignores it
+        # what is started with `&` would ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
