@@ -70,7 +70,7 @@ def condition_of(model: DDPM, prompt: Any, n: int) -> Given:
             'one for each')
     return given
 
-
+# %% ../nbs/tools/drawing.ipynb #265184f8
 def with_steps(sampler: Callable, steps: int) -> Callable:
     "The sampler with so many steps, if one may choose."
     try:

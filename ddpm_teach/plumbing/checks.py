@@ -218,7 +218,7 @@ def check_abar(abar: Tensor):
             f'nothing of the picture could be computed. Remedy: cosine_schedule({T}), '
             f'or linear_schedule({T}, rescale=True)')
 
-
+# %% ../../nbs/plumbing/checks.ipynb #d04c1b21
 def check_interval(interval: tuple[int, int] | None, T: int) -> tuple[int, int]:
     """Both ends of an interval of steps, within 1..T; all of them for None."""
     if interval is None:

@@ -167,7 +167,7 @@ def _check_type(what: str, value, hint, stand_in, others: str = ''):
         wanted = f'{_wanted(hint)}{sizes}{others if sizes else ""}'
         raise TypeError(f'{what} {_was(value)}, it should be {wanted}')
 
-
+# %% ../../nbs/plumbing/types.ipynb #fcb7447d
 def _check_holds(what: str, value):
     "That a tensor holds numbers."
     if not isinstance(value, Tensor):
