@@ -521,8 +521,8 @@ def learn(asked: SimpleNamespace, kept: Kept):
 @choice('--schedule', SCHEDULES, 'cosine', 'How the noise grows.')
 @choice('--predict', PREDICTIONS, 'x0', 'What the network predicts.')
 @choice('--loss', LOSSES, 'l2', 'Of the difference.')
-@option('--bf16/--no-bf16', default=False,
-        help='Compute in bfloat16, which some processors do faster.')
+@option('--bf16/--no-bf16', default=None,
+        help='Compute in bfloat16.  [default: where the processor has it]')
 @DEVICE
 @option('--out', type=PATH, metavar='DIR', default='runs/train',
         help='A folder for checkpoint, log, previews and model.')

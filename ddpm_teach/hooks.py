@@ -8,8 +8,8 @@ __all__ = ['FEW_STEPS', 'USUAL_STEPS', 'FEW_TIMES', 'FORMAT', 'FILES', 'Hook', '
            'ShortTraining', 'warn_if_short', 'Precision', 'duration', 'Progress', 'Preview', 'accelerator', 'Tracker',
            'describe', 'checksum', 'settings_of_model', 'kind_of', 'settings_of', 'tensors_of', 'weights_of',
            'memory_of', 'save_checkpoint', 'CannotGoOn', 'difference', 'check_same_training', 'check_length',
-           'expected_tensors', 'part', 'load_checkpoint', 'log_of', 'check_kinds', 'check_room', 'why_not_savable',
-           'foretell_end', 'Checkpoint']
+           'check_memory', 'expected_tensors', 'part', 'load_checkpoint', 'log_of', 'check_kinds', 'check_room',
+           'why_not_savable', 'foretell_end', 'Checkpoint']
 
 # %% ../nbs/tools/hooks.ipynb #b00c5005
 import json
@@ -38,7 +38,7 @@ from .plumbing.checks import check_number, check_whole, warn_caller
 from .plumbing.draws import DROPOUT, torch_draws
 from .plumbing.files import remove_unfinished, write_whole
 from ddpm_teach.plumbing.processes import (
-    copy_from_main, fitting, of_main, only_one, processes
+    copy_from_main, fitting, has_bf16, of_main, only_one, processes
 )
 from .plumbing.tensor_files import read_tensors, write_tensors
 from .plumbing.types import short_repr
@@ -314,17 +314,23 @@ class Precision(Hook):
     """Compute in bfloat16, or in float32.
 
     Args:
-        bf16: True for bfloat16, which some processors are faster with.
+        bf16: True for bfloat16; by default where the processor has instructions for it,
+            and a training that goes on stays with what it began with.
     """
 
-    def __init__(self, bf16: bool = False):
-        self.bf16 = bool(bf16)
+    def __init__(self, bf16: bool | None = None):
+        self.bf16 = bf16
 
     def around(self, run):
+        if self.bf16 is None:
+            self.bf16 = has_bf16(run.device)
         return torch.autocast(run.device.type, torch.bfloat16, enabled=self.bf16)
 
     def settings(self) -> dict:
-        return {'bf16': self.bf16}
+        return {} if self.bf16 is None else {'bf16': self.bf16}
+
+    def restore(self, settings: dict, tensors: dict[str, Tensor]):
+        self.bf16 = settings['bf16']
 
 # %% ../nbs/tools/hooks.ipynb #b00c500d
 def duration(seconds: float) -> str:
@@ -522,7 +528,7 @@ def settings_of(run) -> dict:
     return json.loads(json.dumps(found, skipkeys=True, default=kind_of))
 
 # %% ../nbs/tools/hooks.ipynb #b00c5013
-FORMAT = 'ddpm_teach checkpoint 2'
+FORMAT = 'ddpm_teach checkpoint 3'
 
 
 def tensors_of(run) -> dict[str, Tensor]:
@@ -542,14 +548,13 @@ def weights_of(run) -> list[Tensor]:
     return [weight for group in groups for weight in group['params']]
 
 
-def memory_of(run) -> dict:
-    "What an optimiser remembers: names, and of which weights nothing."
-    state = run.optimiser.state_dict()['state']
-    count = range(len(weights_of(run)))
-    first = next(iter(state.values()), {})
-    return dict(
-        optimiser_memory=sorted(first),
-        not_remembered=[i for i in count if state and i not in state])
+def memory_of(run) -> dict[str, list[int]]:
+    "What an optimiser remembers, and of which weights."
+    found = {}
+    for i, state in run.optimiser.state_dict()['state'].items():
+        for name in state:
+            found.setdefault(name, []).append(i)
+    return found
 
 # %% ../nbs/tools/hooks.ipynb #545e4b7d
 def save_checkpoint(path: Path, run):
@@ -560,7 +565,7 @@ def save_checkpoint(path: Path, run):
             f'the weights are not finite after step {len(run.losses)}; {str(path)!r} '
             'stays as it was. Try a smaller lr')
     tensors['losses'] = torch.tensor(run.losses, dtype=torch.float64)
-    about = settings_of(run) | dict(format=FORMAT) | memory_of(run)
+    about = settings_of(run) | dict(format=FORMAT, optimiser_memory=memory_of(run))
     write_tensors(tensors, path, about)
 
 # %% ../nbs/tools/hooks.ipynb #b00c5014
@@ -626,28 +631,37 @@ def check_length(steps: list[int], planned, run):
             'or more')
 
 # %% ../nbs/tools/hooks.ipynb #087ee938
+def check_memory(memory, weights: int):
+    "That an optimiser remembers a few things, and of weights that there are."
+    few = isinstance(memory, dict) and len(memory) <= 8
+    lists = memory.values() if few else [None]
+    if not all(isinstance(numbers, list) for numbers in lists):
+        raise ValueError(
+            f'its optimiser remembers {str(memory)[:80]}, it should be a few names, '
+            'each with a list of numbers')
+    for name, numbers in memory.items():
+        known = [i for i in numbers if type(i) is int and 0 <= i < weights]
+        if known != numbers or len(set(known)) < len(known):
+            raise ValueError(
+                f'its optimiser remembers {name[:80]!r} of weights that there are not; '
+                f'it has {weights}')
+
+
 def expected_tensors(about: dict, found: dict, run) -> dict[str, Tensor]:
     "What should be in a checkpoint of this training; no number has been read yet."
     check_same_training(about, run)
     steps = found.get('losses', ('F64', [0]))[1]
     check_length(steps, about.get('epochs'), run)
-    memory = about.get('optimiser_memory', [])
-    short = isinstance(memory, list) and len(memory) <= 8
-    if not short or not all(isinstance(name, str) for name in memory):
-        raise ValueError(
-            f'its optimiser remembers {str(memory)[:80]}, it should be a few names')
-    nothing = about.get('not_remembered', [])
-    if not isinstance(nothing, list):
-        raise ValueError(
-            f'its optimiser remembers nothing of {str(nothing)[:80]}, it should be a '
-            'list of numbers')
+    memory = about.get('optimiser_memory', {})
+    weights = weights_of(run)
+    check_memory(memory, len(weights))
     wanted = tensors_of(run)
     wanted['losses'] = torch.empty(steps, dtype=torch.float64, device='meta')
-    for i, weight in enumerate(weights_of(run)):
-        for name in memory if i not in nothing else ():
+    for name, numbers in memory.items():
+        for i in numbers:
             whole = f'optimiser.{i}.{name}'
             single = found.get(whole, ('F32', []))[1] == []
-            wanted[whole] = torch.zeros(()) if single else weight
+            wanted[whole] = torch.zeros(()) if single else weights[i]
     return wanted
 
 # %% ../nbs/tools/hooks.ipynb #b00c5015

@@ -29,6 +29,7 @@ from .plumbing.avatars import words
 from .plumbing.checks import check_whole
 from .plumbing.draws import image_noise
 from .plumbing.files import remove_unfinished, stored_file, write_whole
+from .plumbing.optimisers import adamw
 from .plumbing.processes import several
 from .plumbing.show import load_grid, save_grid, to_float
 from .plumbing.types import typed
@@ -234,7 +235,8 @@ def _trained(
     torch.manual_seed(seed)
     raw = DDPM(UNet(), schedule, 'eps')
     objective = denoising(loss, weight=None)
-    averaged, _ = train(raw, data, epochs, objective=objective, seed=seed, hooks=hooks)
+    averaged, _ = train(
+        raw, data, epochs, objective=objective, optimiser=adamw, seed=seed, hooks=hooks)
     return raw.eval(), averaged
 
 # %% ../nbs/10_paper.ipynb #ee00616a

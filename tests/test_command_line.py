@@ -242,7 +242,7 @@ def test_a_folder_with_pictures_in_two_places(say, tiny):
     assert status == 0 and '16 pictures, 16x16' in err
 
 
-def test_mirrors_are_the_default_and_precision_is_fixed(say, tiny, monkeypatch):
+def test_mirrors_are_the_default_and_precision_can_be_chosen(say, tiny, monkeypatch):
     seen = []
     monkeypatch.setattr(cli, 'train', lambda model, data, *args, **options: (
         seen.append((data.mirror, options['hooks'])) or 1 / 0))
@@ -253,7 +253,7 @@ def test_mirrors_are_the_default_and_precision_is_fixed(say, tiny, monkeypatch):
     precision = [
         hook.bf16 for _, hooks in seen for hook in hooks
         if isinstance(hook, d.Precision)]
-    assert precision == [False, True, False]
+    assert precision == [None, True, False]
 
 
 def test_warnings_have_no_source_and_speak_of_options(say, tiny):

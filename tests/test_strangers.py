@@ -257,8 +257,8 @@ def test_numbers_that_are_not_finite_are_refused(whole, tmp_path, value):
 
 
 CHECKPOINTS = {
-    'another format': dict(format='ddpm_teach checkpoint 3'),
-    'an old format': dict(format='ddpm_teach checkpoint 1'),
+    'another format': dict(format='ddpm_teach checkpoint 4'),
+    'an old format': dict(format='ddpm_teach checkpoint 2'),
     'another rate': dict(lr=1.),
     'JSON that is nested without end': dict(network=Raw('[' * 100_000)),
     'no precision': {'precision.bf16': None},
@@ -266,9 +266,15 @@ CHECKPOINTS = {
     'steps in words': dict(T='ten'),
     'memory that is a number': dict(optimiser_memory=3),
     'memory that is null': dict(optimiser_memory=None),
-    'memory that is nested': dict(optimiser_memory=[['exp_avg']]),
-    'memory of another name': dict(optimiser_memory=['exp_avg', 'stowaway']),
-    'memory of many names': dict(optimiser_memory=[f'{i}' for i in range(100_000)]),
+    'memory that is nested': dict(optimiser_memory={'exp_avg': [[0]]}),
+    'memory without weights': dict(optimiser_memory=['exp_avg']),
+    'memory of another name': dict(optimiser_memory={'exp_avg': [0], 'stowaway': [0]}),
+    'memory of many names': dict(
+        optimiser_memory={f'{i}': [0] for i in range(100_000)}),
+    'memory of a weight that is not there': dict(optimiser_memory={'exp_avg': [999]}),
+    'memory of a weight below 0': dict(optimiser_memory={'exp_avg': [-1]}),
+    'memory of one weight twice': dict(optimiser_memory={'exp_avg': [0, 0]}),
+    'memory of a weight that is a truth': dict(optimiser_memory={'exp_avg': [True]}),
 }
 
 

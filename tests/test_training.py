@@ -12,6 +12,7 @@ from torch import nn
 import ddpm_teach as d
 from ddpm_teach import hooks
 from ddpm_teach.hooks import CannotGoOn, Hook, ShortTraining
+from ddpm_teach.plumbing.processes import has_bf16
 
 SCHEDULE = d.cosine_schedule(60)
 SEEDED = torch.Generator().manual_seed(0)
@@ -180,13 +181,42 @@ class Count(nn.Module):
 
 
 @pytest.mark.parametrize('options, kind', [
-    (dict(), torch.float32), (dict(bf16=False), torch.float32),
+    (dict(bf16=None), torch.float32), (dict(bf16=False), torch.float32),
     (dict(bf16=True), torch.bfloat16),
 ])
-def test_no_stopwatch_chooses_the_precision(options, kind):
+@pytest.mark.parametrize('can', [False, True])
+def test_no_stopwatch_chooses_the_precision(options, kind, can, monkeypatch):
+    monkeypatch.setattr(hooks, 'has_bf16', lambda device: can)
     model = new_model(Count)
     d.train(model, PICTURES, 2, batch_size=16, hooks=quiet(**options))
+    if options['bf16'] is None and can:
+        kind = torch.bfloat16
     assert model.network.met == [kind] * 8     # and nothing is tried before step 1
+
+
+@pytest.mark.parametrize('name', ['avx512_bf16', 'amx_bf16', 'avx2'])
+def test_what_a_processor_has_is_read_off_its_list(name, monkeypatch):
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: {name: True})
+    assert has_bf16(torch.device('cpu')) is (name != 'avx2')
+    assert not has_bf16(torch.device('cuda'))
+    monkeypatch.delattr(torch.cpu, 'get_capabilities')         # as in PyTorch 2.6
+    assert not has_bf16(torch.device('cpu'))
+
+
+@pytest.mark.parametrize('began, can', [(True, False), (False, True)])
+def test_a_training_goes_on_in_the_precision_of_its_beginning(
+        began, can, tmp_path, monkeypatch):
+    def go_on(epochs, **options):
+        model = new_model(Count)
+        d.train(model, PICTURES, epochs, batch_size=16,
+                hooks=quiet(tmp_path / 'run', **options))
+        return set(model.network.met)
+    kind = torch.bfloat16 if began else torch.float32
+    assert go_on(1, bf16=began) == {kind}
+    monkeypatch.setattr(hooks, 'has_bf16', lambda device: can)
+    assert go_on(2) == {kind}                        # on a machine of another kind
+    with pytest.raises(ValueError, match='precision.bf16'):
+        go_on(3, bf16=not began)
 
 
 def test_a_seed_means_the_same_weights(monkeypatch, tmp_path):
@@ -195,7 +225,7 @@ def test_a_seed_means_the_same_weights(monkeypatch, tmp_path):
     monkeypatch.setattr('time.perf_counter', lambda: next(now)**2 / 7)
     assert same(go(tmp_path / 'b', 2), once)
     log = json.loads((tmp_path / 'b/log.json').read_text())
-    assert log['bf16'] is False and log['precision.bf16'] is False
+    assert log['bf16'] == log['precision.bf16'] == has_bf16(torch.device('cpu'))
 
 
 # What is said before the first step
@@ -478,6 +508,6 @@ def test_checkpoints_of_another_version(tmp_path):
     go(tmp_path, 1)
     path = tmp_path / 'checkpoint.safetensors'
     data = path.read_bytes()
-    path.write_bytes(data.replace(b'checkpoint 2', b'checkpoint 1'))
+    path.write_bytes(data.replace(b'checkpoint 3', b'checkpoint 1'))
     with pytest.raises(CannotGoOn, match="'ddpm_teach checkpoint 1'.*another version"):
         go(tmp_path, 2, Never())
