@@ -16,21 +16,21 @@ def polynomial(values, rounds=5):
 @pytest.mark.parametrize('rounds', [1, 3, 5])
 def test_directions_stay_and_values_go_through_the_polynomial(shape, rounds):
     torch.manual_seed(0)
-    matrices = torch.randn(3, *shape, dtype=torch.float64)
-    U, values, Vh = torch.linalg.svd(matrices, full_matrices=False)
-    values = values / values.norm(dim=1, keepdim=True)
-    expected = U @ torch.diag_embed(polynomial(values, rounds)) @ Vh
-    torch.testing.assert_close(orthogonal(matrices, rounds), expected)
+    others = [torch.randn(4, 4, dtype=torch.float64), torch.randn(7, 2).double()]
+    matrix = torch.randn(shape, dtype=torch.float64)
+    U, values, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    expected = U @ polynomial(values / values.norm(), rounds).diag() @ Vh
+    for place in range(3):             # beside others, of the same size and not
+        matrices = [*others[:place], matrix, *others[place:]]
+        found = orthogonal(matrices, rounds)
+        torch.testing.assert_close(found[place], expected)
+        assert [len(m) for m in found] == [len(m) for m in matrices]
 
 
 def test_no_direction_is_none():
-    assert torch.equal(orthogonal(torch.zeros(2, 3, 4)), torch.zeros(2, 3, 4))
-
-
-@pytest.mark.parametrize('matrices', [torch.zeros(3, 4), torch.zeros(2, 3, 4).long()])
-def test_what_is_no_stack_of_matrices_is_refused(matrices):
-    with pytest.raises(TypeError, match='matrices'):
-        orthogonal(matrices)
+    for matrix in (torch.zeros(3, 4), torch.zeros(4, 3)):
+        assert torch.equal(orthogonal([matrix])[0], matrix)
+    assert orthogonal([]) == []
 
 
 @pytest.mark.parametrize('scale', [1e-3, 1., 1e3])
