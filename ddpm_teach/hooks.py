@@ -554,7 +554,7 @@ def memory_of(run) -> dict[str, list[int]]:
     for i, state in run.optimiser.state_dict()['state'].items():
         for name in state:
             found.setdefault(name, []).append(i)
-    return found
+    return {name: sorted(found[name]) for name in sorted(found)}
 
 # %% ../nbs/tools/hooks.ipynb #545e4b7d
 def save_checkpoint(path: Path, run):
