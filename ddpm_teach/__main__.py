@@ -1,4 +1,5 @@
 """`python -m ddpm_teach`"""
+import os
 import sys
 
 
@@ -9,7 +10,8 @@ def main():
         from ddpm_teach.cli import main as program
     except KeyboardInterrupt:
         print('\nddpm_teach: stopped before anything was begun', file=sys.stderr)
-        sys.exit(130)
+        # `sys.exit` would end by the signal if it fell into code that C evaluates
+        os._exit(130)
     program()
 
 
