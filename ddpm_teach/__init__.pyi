@@ -94,6 +94,10 @@ from .plumbing.draws import (
 from .plumbing.folders import (
     pictures as pictures,
 )
+from .plumbing.optimisers import (
+    Muon as Muon,
+    adamw as adamw,
+)
 from .plumbing.show import (
     animate as animate,
     figure as figure,

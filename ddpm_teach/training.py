@@ -25,7 +25,7 @@ from ddpm_teach.hooks import (
 from .model_files import put_back, state_of
 from .objective import denoising
 from .plumbing.draws import Draws
-from .plumbing.optimisers import muon
+from .plumbing.optimisers import Muon
 from ddpm_teach.plumbing.processes import (
     average_gradients, copy_from_main, keep_memory, mean_over_processes, pick_device,
     processes
@@ -163,7 +163,7 @@ def train(
     epochs: int = 20,
     *,
     objective: Callable | None = None,
-    optimiser: Callable = muon,
+    optimiser: Callable = Muon,
     lr: float = 2e-3,
     batch_size: int = 64,
     seed: int = 0,
@@ -185,7 +185,7 @@ def train(
         epochs: how often to see each picture; 12,000 give 187 steps of 64. `plan`
             counts the steps; 4,000 are usual.
         objective: (model, batch, draws) -> loss; by default `denoising()`.
-        optimiser: (parameters, lr) -> optimiser, such as `muon` or `adamw`.
+        optimiser: (parameters, lr) -> optimiser, such as `Muon` or `adamw`.
         lr: the highest learning rate, at most 1.
         batch_size: pictures a step, of all processes together; all if they are fewer.
         seed: of order, mirrors, t and noise, 0 or more.

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpm_teach.plumbing.optimisers import Muon, adamw, muon, orthogonal
+from ddpm_teach.plumbing.optimisers import Muon, adamw, orthogonal
 
 
 def polynomial(values, rounds=5):
@@ -40,7 +40,7 @@ def test_the_step_does_not_depend_on_the_size_of_the_loss(scale):
     moved = []
     for factor in (1., scale):
         weight = nn.Parameter(torch.zeros(6, 8))
-        optimiser = muon([weight], 1e-2)
+        optimiser = Muon([weight], 1e-2)
         for gradient in gradients:
             weight.grad = factor * gradient
             optimiser.step()
@@ -53,7 +53,7 @@ def test_the_step_does_not_depend_on_the_size_of_the_loss(scale):
     nn.Conv1d(4, 4, 3), nn.Embedding(4, 4),
 ])
 def test_networks_with_and_without_matrices(network):
-    optimiser = muon(network.parameters(), 1e-2)
+    optimiser = Muon(network.parameters(), 1e-2)
     before = [weight.clone() for weight in network.parameters()]
     for weight in network.parameters():
         weight.grad = torch.randn_like(weight)
@@ -64,7 +64,7 @@ def test_networks_with_and_without_matrices(network):
 
 def test_a_weight_without_gradient_stays():
     a, b = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
-    optimiser = muon([a, b], 1e-2)
+    optimiser = Muon([a, b], 1e-2)
     a.grad = torch.eye(2)
     optimiser.step()
     assert not torch.equal(a, torch.ones(2, 2)) and torch.equal(b, torch.ones(2, 2))
@@ -95,11 +95,11 @@ def test_goes_on_from_what_it_kept():
 
     straight, stopped = nn.Linear(4, 4), nn.Linear(4, 4)
     stopped.load_state_dict(straight.state_dict())
-    whole = muon(straight.parameters(), 1e-2)
+    whole = Muon(straight.parameters(), 1e-2)
     go(straight, whole, range(6))
-    first = muon(stopped.parameters(), 1e-2)
+    first = Muon(stopped.parameters(), 1e-2)
     go(stopped, first, range(3))
-    second = muon(stopped.parameters(), 1e-2)
+    second = Muon(stopped.parameters(), 1e-2)
     second.load_state_dict(first.state_dict())
     go(stopped, second, range(3, 6))
     assert torch.equal(straight.weight, stopped.weight)
@@ -108,7 +108,7 @@ def test_goes_on_from_what_it_kept():
 
 def test_closure():
     weight = nn.Parameter(torch.ones(2, 2))
-    optimiser = muon([weight], 1e-2)
+    optimiser = Muon([weight], 1e-2)
 
     def loss():
         optimiser.zero_grad()
