@@ -1007,10 +1007,10 @@ def test_every_public_function_has_rows():
     with_rows = {row.function.split('.')[0] for row in ROWS}
     # These take no pictures or numbers, or have tests of their own.
     elsewhere = {
-        'Averaging', 'Batch', 'Checkpoint', 'Estimate', 'Hook', 'Plan', 'Precision',
-        'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'copy_exercises',
-        'diffusers_sampler', 'load', 'plan', 'pretrained', 'results', 'run_experiment',
-        'save', 'schedules_panel', 'training_panel', 'usual',
+        'Averaging', 'Batch', 'Checkpoint', 'Estimate', 'Hook', 'Muon', 'Plan',
+        'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'adamw',
+        'copy_exercises', 'diffusers_sampler', 'load', 'plan', 'pretrained', 'results',
+        'run_experiment', 'save', 'schedules_panel', 'training_panel', 'usual',
     }
     without = set(d.__all__) - elsewhere - with_rows
     assert not without, without
