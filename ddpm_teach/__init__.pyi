@@ -120,6 +120,7 @@ from .published import (
 from .sampling import (
     Step as Step,
     ancestral as ancestral,
+    best_variance as best_variance,
 )
 from .schedule import (
     Schedule as Schedule,

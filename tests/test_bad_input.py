@@ -585,6 +585,8 @@ ROWS += [
     bad('like_v', 'most', '-1', lambda: d.like_v(STEPS, SCHEDULE, 'v', -1), '-1'),
     bad('vlb_terms', 'variance', "'small'",
         lambda: d.vlb_terms(MODEL, X, STEPS, EPS, 'small'), "'small'"),
+    bad('best_variance', 'errors', 'another length',
+        lambda: d.best_variance(SCHEDULE, torch.zeros(3)), 'tensor'),
     bad('ancestral', 'variance', "'small'",
         lambda: next(d.ancestral(MODEL, X, variance='small')), "'small'"),
 ]

@@ -1,5 +1,6 @@
 """The program in a terminal: refusals before any work, the words of options, what is
 said when it is stopped."""
+import inspect
 import os
 import pathlib
 import re
@@ -145,6 +146,14 @@ def test_every_example_in_help_is_understood():
             command.make_context(name, words)
             found += 1
     assert found > 8
+
+
+def test_help_names_the_steps_that_the_samplers_take():
+    options = cli.program.commands['sample'].params
+    words = {option.name: option.help for option in options}
+    for sampler in (d.dpm_solver, d.ddim):
+        steps = inspect.signature(sampler).parameters['steps'].default
+        assert f'{steps} for {sampler.__name__}' in words['steps']
 
 
 def test_without_a_seed_it_is_said_and_draws_the_same_again(say, tmp_path, monkeypatch):

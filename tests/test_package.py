@@ -256,6 +256,7 @@ def schedule_calls(m):
         sigmoid_schedule=lambda: d.sigmoid_schedule(100),
         small_variance=lambda: d.small_variance(m.schedule),
         large_variance=lambda: d.large_variance(m.schedule),
+        best_variance=lambda: d.best_variance(m.schedule, 1 - m.schedule.abar),
         angle_steps=lambda: d.angle_steps(m.schedule, 100, 7),
         even_steps=lambda: d.even_steps(m.schedule, 100, 7),
         log_snr_steps=lambda: d.log_snr_steps(m.schedule, 100, 7),
