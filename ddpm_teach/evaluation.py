@@ -497,10 +497,10 @@ def _normal(rng: np.random.Generator, x0: Tensor) -> Tensor:
     return torch.from_numpy(noise).to(x0)
 
 
-def _every_t(T: int, per_t: int, n: int, rng: np.random.Generator) -> Iterator:
+def _every_t(steps: range, per_t: int, n: int, rng: np.random.Generator) -> Iterator:
     "Each t, `per_t` times, and for each a picture out of n; fifty at a time."
-    t = torch.arange(1, T + 1).repeat_interleave(per_t)
-    rows = torch.from_numpy(rng.integers(n, size=T * per_t))
+    t = torch.tensor(steps).repeat_interleave(per_t)
+    rows = torch.from_numpy(rng.integers(n, size=len(t)))
     return zip(t.split(50), rows.split(50))
 
 # %% ../nbs/08_evaluation.ipynb #bc9388bd
@@ -512,10 +512,9 @@ def by_step(
     per_t: Count = 4,
     seed: int = 0,
     draw: Callable | None = None,
-) -> Float[Tensor, " T per_t"]:
-    """What belongs to each t = 1..T, for a few pictures each.
-
-    Asks the network T * per_t times.
+    steps: range | None = None,
+) -> Float[Tensor, " steps per_t"]:
+    """What belongs to each t, for a few pictures each.
 
     Args:
         images: numbers in [-1, 1], or bytes; in any range with `terms` of your own.
@@ -523,20 +522,21 @@ def by_step(
         per_t: pictures for each t, drawn with replacement, 1 or more.
         seed: 0 or more.
         draw: x0 -> noise like it; by default standard normal.
+        steps: which t; by default 1..T.
     """
     x0 = _as_numbers(images)
     check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
     if terms is vlb_terms:
         warn_of_unit('images', images)
-    rng = generator(seed)
+    steps = range(1, model.schedule.T + 1) if steps is None else steps
+    rng = generator(seed, steps.start)
     draw = draw or partial(_normal, rng)
-    T = model.schedule.T
-    found = []
-    for t, rows in _every_t(T, per_t, len(x0), rng):
+    found = [torch.empty(0)]                 # `cat` takes it as nothing
+    for t, rows in _every_t(steps, per_t, len(x0), rng):
         eps = draw(x0[rows])
         with torch.no_grad():
             found.append(terms(model, x0[rows], t, eps))
-    return torch.cat(found).reshape(T, per_t)
+    return torch.cat(found).reshape(len(steps), per_t)
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0db
 class Bits(NamedTuple):
@@ -566,7 +566,8 @@ def bits_per_dim(
 ) -> Bits:
     """The bits that a model needs at most for each colour of each pixel.
 
-    Ho et al. 2020, section 3.3. Asks the network T * per_t times.
+    Ho et al. 2020, section 3.3. The first ten steps, whose terms are large and
+    scattered, get at least 64 pictures each.
 
     Args:
         images: bytes, or numbers in [-1, 1] that were bytes.
@@ -574,12 +575,16 @@ def bits_per_dim(
         terms, seed, draw: as in `by_step`.
     """
     check_whole('per_t', per_t, 2)
-    nats = by_step(model, images, terms, per_t, seed, draw).double()
+    T = model.schedule.T
+    many = max(per_t, 64)
+    near = by_step(model, images, terms, many, seed, draw, range(1, min(T, 10) + 1))
+    far = by_step(model, images, terms, per_t, seed, draw, range(11, T + 1))
     unit = 1 / (math.prod(images.shape[1:]) * math.log(2))
-    steps = nats.mean(1) * unit
+    steps = torch.cat([part.double().mean(1) for part in (near, far)]) * unit
     prior = prior_kl(_as_numbers(images), model.schedule).double().mean().item() * unit
     total = steps.sum().item() + prior
-    error = (nats.var(1) / per_t).sum().sqrt().item() * unit
+    variances = [part.double().var(1).sum() / part.shape[1] for part in (near, far)]
+    error = sum(variances).sqrt().item() * unit
     whole = Estimate(total, total - 1.96 * error, total + 1.96 * error)
     return Bits(whole, steps, prior)
 

@@ -340,7 +340,7 @@ def vlb_terms(
     last = (t == 1).to(xt.device).reshape(var.shape)
     beta = schedule.at('beta', t, like=xt)
     chosen = spread(sigma2[t.cpu()].to(xt.dtype).to(xt.device), xt)
-    var_hat = torch.where(last, beta, chosen)
+    var_hat = torch.where(last & (chosen == 0), beta, chosen)
     steps = gaussian_kl(mean, torch.where(last, var_hat, var), mean_hat, var_hat)
     bytes_ = decoder(x0, mean_hat, var_hat).to(steps)
     return torch.where(last, -bytes_, steps).flatten(1).sum(1)

@@ -2,6 +2,7 @@
 differ it is known by how much."""
 
 import hashlib
+import math
 import os
 import pathlib
 import subprocess
@@ -16,6 +17,7 @@ from ddpm_teach import (
     DDPM,
     UNet,
     ancestral,
+    bits_per_dim,
     cosine_schedule,
     ddim,
     dpm_solver,
@@ -324,3 +326,22 @@ def test_training_takes_no_more_memory_the_longer_it_runs(tmp_path, seconds):
             megabytes_after_warm_up=round(warm, 1),
             megabytes_at_the_end=round(end, 1),
         )
+
+
+def test_the_interval_of_bits_holds_the_truth_as_often_as_it_says():
+    """Terms of known mean, of which the first two scatter as those of a model do."""
+    schedule = cosine_schedule(20)
+    sizes = torch.ones(21)
+    sizes[1:3] = torch.tensor([1000., 200.])
+    pixel = torch.zeros(1, 1, 1, 1)
+
+    def terms(model, x0, t, eps):                # each has the mean of its size
+        return sizes[t] * eps.flatten()**2
+
+    model = DDPM(lambda x, t: x, schedule)
+    truth = sizes[1:].sum().item() / math.log(2)
+    inside = 0
+    for seed in range(300):
+        total = bits_per_dim(model, pixel, 4, terms, seed).total
+        inside += total.low <= truth <= total.high
+    assert inside / 300 > .9                     # with four draws of each t: .73
