@@ -44,6 +44,11 @@ def half_a_cosine(step: int, steps: int, highest: float) -> float:
     return highest * up * (.02 + .98 * .5 * (1 + math.cos(math.pi * step / steps)))
 
 
+def constant(step: int, steps: int, highest: float) -> float:
+    "Up in a line, and no way down."
+    return highest * min(1., (step + 1) / min(200, max(1, steps // 10)))
+
+
 # What is asked: which noise levels, and how an error counts.
 
 def log_normal_times(n: int, schedule, draws) -> Tensor:
@@ -158,6 +163,7 @@ RECIPES = {
     'before, 12 epochs': BEFORE._replace(epochs=12),
     'adamw, to zero': Recipe(optimiser=adamw),
     'muon, cosine': Recipe(rate=half_a_cosine),
+    'muon, constant': Recipe(rate=constant),
     'muon': MUON,
     'rate 1e-3': Recipe(lr=1e-3),
     'rate 4e-3': Recipe(lr=4e-3),
@@ -222,20 +228,24 @@ def experiment(name: str, seed: int) -> dict:
     training.learning_rate = recipe.rate
     data = characters(progress=False)
     torch.manual_seed(seed)
-    model = DDPM(recipe.network(), cosine_schedule(500), recipe.predicts)
-    size = sum(weight.numel() for weight in model.parameters())
+    raw = DDPM(recipe.network(), cosine_schedule(500), recipe.predicts)
+    size = sum(weight.numel() for weight in raw.parameters())
     start = time.perf_counter()
     model = train(
-        model, data, recipe.epochs, objective=recipe.objective,
+        raw, data, recipe.epochs, objective=recipe.objective,
         optimiser=recipe.optimiser, lr=recipe.lr, batch_size=recipe.batch_size,
         seed=seed, hooks=usual(folder, progress=False)).model
     seconds = time.perf_counter() - start
     drawn = sample(1_000, model=model, seed=seed, progress=False)
     save_grid(drawn[:64], folder / 'drawn.png', cols=16)
     steps = len(data.images) // recipe.batch_size * recipe.epochs
+    others = {}
+    if recipe.rate is constant:                # how would it be without the average?
+        others['raw'] = judged(sample(1_000, model=raw, seed=seed, progress=False), data)
     return dict(
         name=name, seed=seed, parameters=size, pictures=steps * recipe.batch_size,
-        seconds=round(seconds), errors=held_out_errors(model), **judged(drawn, data),
+        seconds=round(seconds), errors=held_out_errors(model),
+        errors_raw=held_out_errors(raw), **judged(drawn, data), **others,
         machine=f'{cpu()}, {torch.get_num_threads()} threads',
         date=time.strftime('%Y-%m-%d'))
 
