@@ -241,7 +241,8 @@ def experiment(name: str, seed: int) -> dict:
     steps = len(data.images) // recipe.batch_size * recipe.epochs
     others = {}
     if recipe.rate is constant:                # how would it be without the average?
-        others['raw'] = judged(sample(1_000, model=raw, seed=seed, progress=False), data)
+        by_raw = sample(1_000, model=raw, seed=seed, progress=False)
+        others['raw'] = judged(by_raw, data)
     return dict(
         name=name, seed=seed, parameters=size, pictures=steps * recipe.batch_size,
         seconds=round(seconds), errors=held_out_errors(model),
