@@ -329,7 +329,7 @@ def draw_as(asked: SimpleNamespace):
         help='The same seed, the same pictures.  [default: a new one, printed]')
 @choice('--sampler', SAMPLERS, 'dpm_solver', 'How to walk from noise to pictures.')
 @option('--steps', type=Whole(),
-        help='How often to ask the network.  [default: 10 for dpm_solver, 50 for ddim]')
+        help='How often to ask the network.  [default: 25 for dpm_solver, 50 for ddim]')
 @option('--separate', is_flag=True, help='A file for each picture; --out is a folder.')
 @option('--gif', type=PATH, metavar='FILE', help='Also write the way from noise.')
 @option('--zoom', type=Whole(),

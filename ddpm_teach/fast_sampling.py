@@ -178,7 +178,7 @@ def dpm_solver(
     *,
     draw: Callable[[], Tensor] | None = None,
     start: int | None = None,
-    steps: int = 10,
+    steps: int = 25,
     eta: Share = 1.,
     grid: Callable = angle_steps,
 ) -> Iterator[Step]:

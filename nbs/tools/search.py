@@ -1,8 +1,8 @@
 """One experiment of the search for a recipe, in a process of its own.
 
 `python search.py muon 0` trains by the recipe `muon` with seed 0, draws 1,000 pictures
-with the default sampler, and writes `results/benchmark/search/muon-0.json`. Stopped, it
-goes on when it is called again. The peer needs `pip install -e ".[bench]"`.
+in ten steps, and writes `results/benchmark/search/muon-0.json`. Stopped, it goes on
+when it is called again. The peer needs `pip install -e ".[bench]"`.
 """
 import json
 import math
@@ -172,6 +172,7 @@ RECIPES = {
     'batch 128, rate 4e-3': Recipe(batch_size=128, lr=4e-3),
     'channels 80, 80': Recipe(WIDE),
     'channels 64, 64': Recipe(TWO),
+    'channels 64, 64, 20 epochs': Recipe(TWO, epochs=20),
     'channels 64, 96': Recipe(partial(UNet, channels=(64, 96))),
     'channels 64, 64, batch 128': Recipe(TWO, batch_size=128),
     'channels 64, 64, rate 4e-3': Recipe(TWO, lr=4e-3),
@@ -209,6 +210,11 @@ def held_out_errors(model: DDPM, n: int = 512) -> list[float]:
     return found
 
 
+def drawn_by(model: DDPM, seed: int) -> Tensor:
+    "1,000 pictures, in ten steps of `dpm_solver`."
+    return sample(1_000, model=model, steps=10, seed=seed, progress=False)
+
+
 def judged(drawn: Tensor, data) -> dict:
     "Estimates of the measures of notebook 08, as lists."
     found = evaluate(drawn, data, characters(2_000, seed=1, progress=False))
@@ -236,13 +242,12 @@ def experiment(name: str, seed: int) -> dict:
         optimiser=recipe.optimiser, lr=recipe.lr, batch_size=recipe.batch_size,
         seed=seed, hooks=usual(folder, progress=False)).model
     seconds = time.perf_counter() - start
-    drawn = sample(1_000, model=model, seed=seed, progress=False)
+    drawn = drawn_by(model, seed)
     save_grid(drawn[:64], folder / 'drawn.png', cols=16)
     steps = len(data.images) // recipe.batch_size * recipe.epochs
     others = {}
     if recipe.rate is constant:                # how would it be without the average?
-        by_raw = sample(1_000, model=raw, seed=seed, progress=False)
-        others['raw'] = judged(by_raw, data)
+        others['raw'] = judged(drawn_by(raw, seed), data)
     return dict(
         name=name, seed=seed, parameters=size, pictures=steps * recipe.batch_size,
         seconds=round(seconds), errors=held_out_errors(model),
