@@ -16,19 +16,19 @@ from .objective import DDPM
 from .schedule import Schedule, large_variance, small_variance
 
 # %% ../nbs/tools/oracles.ipynb #5c200eb7
-def gaussian(m: float, s: float, schedule: Schedule, shift: int = 0) -> DDPM:
-    """The ideal model for data N(m, s^2): the exact eps, in float64.
+def gaussian(m: float, std: float, schedule: Schedule, shift: int = 0) -> DDPM:
+    """The ideal model for data N(m, std^2): the exact eps, in float64.
 
     Args:
         m: mean of the data.
-        s: their standard deviation, 0 or more.
+        std: their standard deviation, 0 or more.
         shift: the model answers for step t + shift, wrong on purpose.
 
     Returns:
         A model of points, x of shape (B, 1), without a limit.
     """
     one = torch.ones(1, dtype=torch.float64)
-    world = Mixture(means=m * one[:, None], stds=s * one, weights=one)
+    world = Mixture(means=m * one[:, None], stds=std * one, weights=one)
 
     def eps(x: Tensor, i: Tensor) -> Tensor:
         t = (i + 1 + shift).clamp(max=schedule.T)
