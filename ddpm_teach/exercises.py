@@ -1469,7 +1469,7 @@ check_toy_chain = Exercise(
             torch.sin(torch.arange(33, dtype=torch.float64)).reshape(11, 3, 1))],
     right=_chain(),
     mistakes={
-        'No noise: every walker ends in the nearest mode, and the spread collapses.':
+        'No noise: all walkers gather and end in one mode, so the spread collapses.':
             _chain(last=99),
         'Noise was added after the last step, to the finished picture.':
             _chain(last=0),
