@@ -177,6 +177,7 @@ RECIPES = {
     'channels 64, 64, batch 128': Recipe(TWO, batch_size=128),
     'channels 64, 64, rate 4e-3': Recipe(TWO, lr=4e-3),
     'channels 48, 96, 128': Recipe(DEEP),
+    'attention at 16': Recipe(partial(UNet, channels=(64, 64), attention=(16, 8))),
     'fine head': Recipe(FineHead),
     'timed head': Recipe(TimedHead),
     'quiet start': Recipe(quiet),
