@@ -531,7 +531,7 @@ def by_step(
     steps = range(1, model.schedule.T + 1) if steps is None else steps
     rng = generator(seed, steps.start)
     draw = draw or partial(_normal, rng)
-    found = [torch.empty(0)]                 # `cat` takes it as nothing
+    found = []
     for t, rows in _every_t(steps, per_t, len(x0), rng):
         eps = draw(x0[rows])
         with torch.no_grad():
@@ -575,18 +575,19 @@ def bits_per_dim(
         terms, seed, draw: as in `by_step`.
     """
     check_whole('per_t', per_t, 2)
-    T = model.schedule.T
-    many = max(per_t, 64)
-    near = by_step(model, images, terms, many, seed, draw, range(1, min(T, 10) + 1))
-    far = by_step(model, images, terms, per_t, seed, draw, range(11, T + 1))
+    every = range(1, model.schedule.T + 1)
+    parts = []
+    for steps, count in {every[:10]: max(per_t, 64), every[10:]: per_t}.items():
+        if steps:
+            parts.append(by_step(model, images, terms, count, seed, draw, steps))
     unit = 1 / (math.prod(images.shape[1:]) * math.log(2))
-    steps = torch.cat([part.double().mean(1) for part in (near, far)]) * unit
+    means = torch.cat([part.double().mean(1) for part in parts]) * unit
     prior = prior_kl(_as_numbers(images), model.schedule).double().mean().item() * unit
-    total = steps.sum().item() + prior
-    variances = [part.double().var(1).sum() / part.shape[1] for part in (near, far)]
+    total = means.sum().item() + prior
+    variances = [part.double().var(1).sum() / part.shape[1] for part in parts]
     error = sum(variances).sqrt().item() * unit
     whole = Estimate(total, total - 1.96 * error, total + 1.96 * error)
-    return Bits(whole, steps, prior)
+    return Bits(whole, means, prior)
 
 # %% ../nbs/08_evaluation.ipynb #52d5c1b4
 @typed
