@@ -503,6 +503,27 @@ def _every_t(steps: range, per_t: int, n: int, rng: np.random.Generator) -> Iter
     rows = torch.from_numpy(rng.integers(n, size=len(t)))
     return zip(t.split(50), rows.split(50))
 
+
+def _checked(images: Tensor, terms: Callable) -> Tensor:
+    "As numbers, in the range that the terms are for."
+    x0 = _as_numbers(images)
+    check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
+    if terms is vlb_terms:
+        warn_of_unit('images', images)
+    return x0
+
+
+def _terms_at(steps, model, x0, terms, per_t, seed, draw) -> Tensor:
+    "For each of the steps, what belongs to a few pictures."
+    rng = generator(seed, steps.start)
+    draw = draw or partial(_normal, rng)
+    found = []
+    for t, rows in _every_t(steps, per_t, len(x0), rng):
+        eps = draw(x0[rows])
+        with torch.no_grad():
+            found.append(terms(model, x0[rows], t, eps))
+    return torch.cat(found).reshape(len(steps), per_t)
+
 # %% ../nbs/08_evaluation.ipynb #bc9388bd
 @typed
 def by_step(
@@ -524,19 +545,9 @@ def by_step(
         draw: x0 -> noise like it; by default standard normal.
         steps: which t; by default 1..T.
     """
-    x0 = _as_numbers(images)
-    check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
-    if terms is vlb_terms:
-        warn_of_unit('images', images)
+    x0 = _checked(images, terms)
     steps = range(1, model.schedule.T + 1) if steps is None else steps
-    rng = generator(seed, steps.start)
-    draw = draw or partial(_normal, rng)
-    found = []
-    for t, rows in _every_t(steps, per_t, len(x0), rng):
-        eps = draw(x0[rows])
-        with torch.no_grad():
-            found.append(terms(model, x0[rows], t, eps))
-    return torch.cat(found).reshape(len(steps), per_t)
+    return _terms_at(steps, model, x0, terms, per_t, seed, draw)
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0db
 class Bits(NamedTuple):
@@ -575,14 +586,15 @@ def bits_per_dim(
         terms, seed, draw: as in `by_step`.
     """
     check_whole('per_t', per_t, 2)
+    x0 = _checked(images, terms)
     every = range(1, model.schedule.T + 1)
     parts = []
     for steps, count in {every[:10]: max(per_t, 64), every[10:]: per_t}.items():
         if steps:
-            parts.append(by_step(model, images, terms, count, seed, draw, steps))
+            parts.append(_terms_at(steps, model, x0, terms, count, seed, draw))
     unit = 1 / (math.prod(images.shape[1:]) * math.log(2))
     means = torch.cat([part.double().mean(1) for part in parts]) * unit
-    prior = prior_kl(_as_numbers(images), model.schedule).double().mean().item() * unit
+    prior = prior_kl(x0, model.schedule).double().mean().item() * unit
     total = means.sum().item() + prior
     variances = [part.double().var(1).sum() / part.shape[1] for part in parts]
     error = sum(variances).sqrt().item() * unit
