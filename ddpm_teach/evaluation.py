@@ -533,9 +533,10 @@ def by_step(
     per_t: Count = 4,
     seed: int = 0,
     draw: Callable | None = None,
-    steps: range | None = None,
-) -> Float[Tensor, " steps per_t"]:
-    """What belongs to each t, for a few pictures each.
+) -> Float[Tensor, " T per_t"]:
+    """What belongs to each t = 1..T, for a few pictures each.
+
+    Asks the network T * per_t times.
 
     Args:
         images: numbers in [-1, 1], or bytes; in any range with `terms` of your own.
@@ -543,11 +544,10 @@ def by_step(
         per_t: pictures for each t, drawn with replacement, 1 or more.
         seed: 0 or more.
         draw: x0 -> noise like it; by default standard normal.
-        steps: which t; by default 1..T.
     """
     x0 = _checked(images, terms)
-    steps = range(1, model.schedule.T + 1) if steps is None else steps
-    return _terms_at(steps, model, x0, terms, per_t, seed, draw)
+    every = range(1, model.schedule.T + 1)
+    return _terms_at(every, model, x0, terms, per_t, seed, draw)
 
 # %% ../nbs/08_evaluation.ipynb #8ae2b0db
 class Bits(NamedTuple):
@@ -589,7 +589,7 @@ def bits_per_dim(
     x0 = _checked(images, terms)
     every = range(1, model.schedule.T + 1)
     parts = []
-    for steps, count in {every[:10]: max(per_t, 64), every[10:]: per_t}.items():
+    for steps, count in [(every[:10], max(per_t, 64)), (every[10:], per_t)]:
         if steps:
             parts.append(_terms_at(steps, model, x0, terms, count, seed, draw))
     unit = 1 / (math.prod(images.shape[1:]) * math.log(2))

@@ -237,12 +237,10 @@ def experiment(name: str, seed: int) -> dict:
     torch.manual_seed(seed)
     raw = DDPM(recipe.network(), cosine_schedule(500), recipe.predicts)
     size = sum(weight.numel() for weight in raw.parameters())
-    start = time.perf_counter()
     model = train(
         raw, data, recipe.epochs, objective=recipe.objective,
         optimiser=recipe.optimiser, lr=recipe.lr, batch_size=recipe.batch_size,
         seed=seed, hooks=usual(folder, progress=False)).model
-    seconds = time.perf_counter() - start
     drawn = drawn_by(model, seed)
     save_grid(drawn[:64], folder / 'drawn.png', cols=16)
     steps = len(data.images) // recipe.batch_size * recipe.epochs
@@ -251,7 +249,7 @@ def experiment(name: str, seed: int) -> dict:
         others['raw'] = judged(drawn_by(raw, seed), data)
     return dict(
         name=name, seed=seed, parameters=size, pictures=steps * recipe.batch_size,
-        seconds=round(seconds), errors=held_out_errors(model),
+        errors=held_out_errors(model),
         errors_raw=held_out_errors(raw), **judged(drawn, data), **others,
         machine=f'{cpu()}, {torch.get_num_threads()} threads',
         date=time.strftime('%Y-%m-%d'))
