@@ -1,3 +1,7 @@
+from .captions import (
+    caption as caption,
+    sayable as sayable,
+)
 from .data import (
     Batch as Batch,
     Pictures as Pictures,
@@ -129,6 +133,11 @@ from .schedule import (
     linear_schedule as linear_schedule,
     sigmoid_schedule as sigmoid_schedule,
     small_variance as small_variance,
+)
+from .text import (
+    TextUNet as TextUNet,
+    Words as Words,
+    captioned as captioned,
 )
 from .training import (
     Averaging as Averaging,

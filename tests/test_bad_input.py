@@ -698,6 +698,35 @@ def over(function):
     return d.features(X, function)
 
 
+ASKS = d.Words(['blue', 'hair'])
+LISTENS = d.TextUNet(5, channels=(8, 16), groups=4, attention=(), size=8)
+ASKED = d.DDPM(LISTENS, SCHEDULE, conditioner=ASKS)
+
+
+def drawn(prompt, **options):
+    return d.sample(2, prompt, model=ASKED, seed=0, progress=False, **options)
+
+
+ROWS += [
+    bad('Words', 'vocabulary', 'a sentence', lambda: d.Words('blue hair'), 'blue hair'),
+    bad('Words', 'vocabulary', 'numbers', lambda: d.Words([1, 2]), '[1, 2]'),
+    bad('Words', 'longest', 'zero', lambda: d.Words(['a'], 0), '0'),
+    bad('Words', 'prompts', 'a sentence', lambda: ASKS('blue'), "'blue'"),
+    bad('Words', 'prompts', 'a number', lambda: ASKS([3]), '[3]'),
+    bad('captioned', 'silent', 'above 1', lambda: d.captioned(ASKS, silent=2.), '2'),
+    bad('captioned', 'words', 'a list', lambda: d.captioned(['blue']), "['blue']"),
+    bad('caption', 'labels', 'a picture', lambda: d.caption(X, d.Draws(0, 0)), 'float'),
+    bad('caption', 'labels', 'of another set',
+        lambda: d.caption(torch.zeros(2, 3).long(), d.Draws(0, 0)), '(2, 3)'),
+    bad('caption', 'draws', 'a seed',
+        lambda: d.caption(torch.zeros(2, 13).long(), 0), '0'),
+    bad('TextUNet', 'width', 'zero', lambda: d.TextUNet(5, width=0), '0'),
+    bad('TextUNet', 'tokens', 'the conditioner', lambda: d.TextUNet(ASKS), 'Words'),
+    bad('sample', 'prompt', 'a number', lambda: drawn(3), '3'),
+    bad('sample', 'prompt', 'too few', lambda: drawn(['blue'] * 3), '3'),
+]
+
+
 ROWS += [
     bad('DDPM', 'network', 'a class', lambda: d.DDPM(d.UNet, SCHEDULE), 'class UNet'),
     bad('DDPM', 'network', 'a schedule', lambda: d.DDPM(SCHEDULE, NETWORK), 'Schedule'),
@@ -1012,7 +1041,8 @@ def test_every_public_function_has_rows():
         'Averaging', 'Batch', 'Checkpoint', 'Estimate', 'Hook', 'Muon', 'Plan',
         'Precision', 'Preview', 'Progress', 'Step', 'Tracker', 'Trained', 'adamw',
         'copy_exercises', 'diffusers_sampler', 'load', 'plan', 'pretrained', 'results',
-        'run_experiment', 'save', 'schedules_panel', 'training_panel', 'usual',
+        'run_experiment', 'save', 'sayable', 'schedules_panel', 'training_panel',
+        'usual',
     }
     without = set(d.__all__) - elsewhere - with_rows
     assert not without, without

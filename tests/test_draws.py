@@ -41,6 +41,13 @@ def test_processes_together_draw_what_one_draws(processes):
             assert torch.equal(some, every[process::processes])
 
 
+def test_rows_of_uniform_numbers_are_dealt_out_whole():
+    whole = Draws(1, 2).uniform(CONDITION, 6, 3)
+    for process in (0, 1):
+        mine = Draws(1, 2, (process, 2)).uniform(CONDITION, 3, 3)
+        assert torch.equal(mine, whole[process::2])
+
+
 def test_another_purpose_changes_nothing():
     alone = training_draws(1, 2)
     draws = Draws(1, 2)

@@ -387,8 +387,22 @@ def evaluation_calls(m):
     )
 
 
+def word_calls(m):
+    texts = d.caption(m.data.labels[:4], d.Draws(0, 0))
+    words = d.Words(['blue', 'hair'])
+    network = d.TextUNet(len(words), channels=(8, 16), groups=4, attention=())
+    batch = m.data.rows(torch.arange(4))
+    return dict(
+        caption=lambda: texts,
+        sayable=d.sayable,
+        Words=lambda: words(['blue hair']),
+        captioned=lambda: d.captioned(words)(batch, d.Draws(0, 0)),
+        TextUNet=lambda: network(m.x0, m.t - 1, words.nothing(len(m.x0))),
+    )
+
+
 ROOMS = [picture_calls, data_calls, schedule_calls, formula_calls, model_calls,
-         training_calls, sampling_calls, evaluation_calls]
+         training_calls, sampling_calls, evaluation_calls, word_calls]
 
 
 def test_every_export_works_without_a_notebook(tmp_path):

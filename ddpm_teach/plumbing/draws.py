@@ -69,9 +69,10 @@ class Draws:
         return self._mine(self._stream(purpose).integers(low, high + 1, rows))
 
     @typed
-    def uniform(self, purpose: int, n: Count) -> Tensor:
-        """n numbers in [0, 1), float64."""
-        return self._mine(self._stream(purpose).random(n * self.processes))
+    def uniform(self, purpose: int, n: Count, *row: Count) -> Tensor:
+        """n numbers, or rows of this shape, in [0, 1), float64."""
+        rows = n * self.processes
+        return self._mine(self._stream(purpose).random((rows, *row)))
 
     @typed
     def normal(self, purpose: int, like: Float[Tensor, " b *rest"]) -> Tensor:

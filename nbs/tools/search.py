@@ -165,6 +165,7 @@ RECIPES = {
     'muon, cosine': Recipe(rate=half_a_cosine),
     'muon, constant': Recipe(rate=constant),
     'muon': MUON,
+    'muon, 20 epochs': MUON._replace(epochs=20),
     'rate 1e-3': Recipe(lr=1e-3),
     'rate 4e-3': Recipe(lr=4e-3),
     'batch 32': Recipe(batch_size=32),
@@ -191,6 +192,7 @@ RECIPES = {
     'peer, rate 1e-3': PEER._replace(lr=1e-3),
     'peer, rate 2e-3': PEER,
     'peer, rate 4e-3': PEER._replace(lr=4e-3),
+    'peer, 20 epochs': PEER._replace(epochs=20),
 }
 
 
