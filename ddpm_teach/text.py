@@ -20,10 +20,10 @@ from torch.nn import functional as F
 from .captions import caption
 from .data import Batch
 from .model_files import CONDITIONERS, NETWORKS
-from .plumbing.checks import check_groups, check_whole
+from .plumbing.checks import check_fits, check_groups, check_whole
 from .plumbing.draws import CONDITION, Draws
 from .plumbing.types import Count, Given, Share, short_repr, typed
-from .unet import ResBlock, UNet, time_embedding
+from .unet import ResBlock, UNet
 
 # %% ../nbs/12_text.ipynb #teefb893
 PADDING, START, UNKNOWN = range(3)
@@ -186,7 +186,7 @@ class CrossAttention(nn.Module):
 # %% ../nbs/12_text.ipynb #tea98614
 def mean_of(words: Tensor, there: Tensor) -> Tensor:
     "Of those that are there, (b, width)."
-    share = there / there.sum(1, keepdim=True)
+    share = (there / there.sum(1, keepdim=True)).to(words.dtype)
     return (words * share[:, :, None]).sum(1)
 
 # %% ../nbs/12_text.ipynb #ted0ad65
@@ -232,10 +232,10 @@ class TextUNet(UNet):
         self, x: Float[Tensor, " b c h w"], t: Real[Tensor, " b"], given: Given
     ) -> Tensor:
         "A prediction, like `x`, given {'words': tokens}."
+        check_fits('TextUNet: x', x, 'b', *self.shape)
         words, there = self.encoder(given['words'])
-        clocks = time_embedding(t.to(x.device), self.first.out_channels)
-        emb = self.time(clocks) + self.whole(mean_of(words, there))
-        h = self.first(F.pixel_unshuffle(x, self.config['patch']))
+        emb = self.told(t) + self.whole(mean_of(words, there))
+        h = self.first(F.pixel_unshuffle(x.to(emb.dtype), self.config['patch']))
         skips = [h]
         for stage, ask in zip(self.down, self.ask_down):
             h = ask(stage(h, emb), words, there)

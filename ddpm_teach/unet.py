@@ -247,10 +247,18 @@ class UNet(nn.Module):
     def forward(self, x: Float[Tensor, " b c h w"], t: Real[Tensor, " b"]) -> Tensor:
         "A prediction, like the pictures `x`, each at a step 0..T-1 of its own."
         check_fits('UNet: x', x, 'b', *self.shape, device=self.first.weight.device)
-        clocks = time_embedding(t.to(x.device), self.first.out_channels)
-        dtype = self.first.weight.dtype                  # float16 after `half()`
-        emb = self.time(clocks.to(dtype))
-        h = self.first(F.pixel_unshuffle(x.to(dtype), self.config['patch']))
+        return self.through(x, self.told(t))
+
+    def told(self, t: Tensor) -> Tensor:
+        "What each block is told of the time."
+        weight = self.first.weight                       # float16 after `half()`
+        clocks = time_embedding(t.to(weight.device), self.first.out_channels)
+        return self.time(clocks.to(weight.dtype))
+
+    def through(self, x: Tensor, emb: Tensor) -> Tensor:
+        "Down, through the middle and up again."
+        x = x.to(self.first.weight.dtype)
+        h = self.first(F.pixel_unshuffle(x, self.config['patch']))
         skips = [h]
         for stage in self.down:
             h = stage(h, emb)
