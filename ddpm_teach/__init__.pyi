@@ -1,3 +1,6 @@
+from .bits import (
+    bits_per_dim as bits_per_dim,
+)
 from .captions import (
     caption as caption,
     sayable as sayable,
@@ -17,7 +20,6 @@ from .drawing import (
 )
 from .evaluation import (
     Estimate as Estimate,
-    bits_per_dim as bits_per_dim,
     copies as copies,
     evaluate as evaluate,
     features as features,

@@ -6,17 +6,16 @@
 __all__ = ['Images', 'Characters', 'GROUPS', 'Reader', 'reader', 'features', 'read_labels', 'frechet_from_moments', 'Estimate',
            'jackknife', 'in_groups', 'all_but', 'moments_without', 'frechet_distance', 'polynomial', 'kernel_distance',
            'Coverage', 'chi_square', 'label_coverage', 'label_variation', 'nearest', 'compared', 'nearer', 'copies',
-           'by_step', 'Bits', 'bits_per_dim', 'evaluate']
+           'evaluate']
 
 # %% ../nbs/08_evaluation.ipynb #8c3e3bf5
 import json
 import math
-from collections.abc import Callable, Iterator
-from functools import cache, partial
+from collections.abc import Callable
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int, Real, UInt8
 from safetensors import safe_open
@@ -24,14 +23,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data import Pictures
-from .objective import Denoiser, prior_kl, vlb_terms
 from ddpm_teach.plumbing.checks import (
-    check_finite, check_images, check_numbers, check_range, check_returned, check_set,
-    check_whole, warn_of_unit
+    check_finite, check_images, check_numbers, check_returned, check_set, check_whole,
+    warn_of_unit
 )
-from .plumbing.draws import generator
 from .plumbing.show import to_float, to_uint8
-from .plumbing.types import Count, short_repr, typed
+from .plumbing.types import short_repr, typed
 
 # %% ../nbs/08_evaluation.ipynb #4bd647ff
 Images = Float[Tensor, " n c h w"] | UInt8[Tensor, " n c h w"]   # in [-1, 1], or bytes
@@ -486,120 +483,6 @@ def copies(a: Float[Tensor, " n"], b: Float[Tensor, " m"]) -> Estimate:
         b: distances of 40 held-out pictures or more.
     """
     return compared(_share_of_copies, a, b)
-
-# %% ../nbs/08_evaluation.ipynb #bc9388bc
-def _as_numbers(images: Tensor) -> Tensor:
-    return to_float(images) if images.dtype == torch.uint8 else images
-
-
-def _normal(rng: np.random.Generator, x0: Tensor) -> Tensor:
-    noise = rng.standard_normal(tuple(x0.shape), dtype='float32')
-    return torch.from_numpy(noise).to(x0)
-
-
-def _every_t(steps: range, per_t: int, n: int, rng: np.random.Generator) -> Iterator:
-    "Each t, `per_t` times, and for each a picture out of n; fifty at a time."
-    t = torch.tensor(steps).repeat_interleave(per_t)
-    rows = torch.from_numpy(rng.integers(n, size=len(t)))
-    return zip(t.split(50), rows.split(50))
-
-
-def _checked(images: Tensor, terms: Callable) -> Tensor:
-    "As numbers, in the range that the terms are for."
-    x0 = _as_numbers(images)
-    check_range('images', x0, most=1.001 if terms is vlb_terms else math.inf)
-    if terms is vlb_terms:
-        warn_of_unit('images', images)
-    return x0
-
-
-def _terms_at(steps, model, x0, terms, per_t, seed, draw) -> Tensor:
-    "For each of the steps, what belongs to a few pictures."
-    rng = generator(seed, steps.start)
-    draw = draw or partial(_normal, rng)
-    found = []
-    for t, rows in _every_t(steps, per_t, len(x0), rng):
-        eps = draw(x0[rows])
-        with torch.no_grad():
-            found.append(terms(model, x0[rows], t, eps))
-    return torch.cat(found).reshape(len(steps), per_t)
-
-# %% ../nbs/08_evaluation.ipynb #bc9388bd
-@typed
-def by_step(
-    model: Denoiser,
-    images: Float[Tensor, " n *picture"] | UInt8[Tensor, " n *picture"],
-    terms: Callable = vlb_terms,
-    per_t: Count = 4,
-    seed: int = 0,
-    draw: Callable | None = None,
-) -> Float[Tensor, " T per_t"]:
-    """What belongs to each t = 1..T, for a few pictures each.
-
-    Asks the network T * per_t times.
-
-    Args:
-        images: numbers in [-1, 1], or bytes; in any range with `terms` of your own.
-        terms: (model, x0, t, eps) -> (b,): what to average for each t.
-        per_t: pictures for each t, drawn with replacement, 1 or more.
-        seed: 0 or more.
-        draw: x0 -> noise like it; by default standard normal.
-    """
-    x0 = _checked(images, terms)
-    every = range(1, model.schedule.T + 1)
-    return _terms_at(every, model, x0, terms, per_t, seed, draw)
-
-# %% ../nbs/08_evaluation.ipynb #8ae2b0db
-class Bits(NamedTuple):
-    """The variational bound in bits per dimension.
-
-    Attributes:
-        total: with its interval.
-        steps: the part of each t = 1..T, (T,).
-        prior: the part of x_T.
-    """
-
-    total: Estimate
-    steps: Tensor
-    prior: float
-
-    __repr__ = short_repr
-
-# %% ../nbs/08_evaluation.ipynb #8ae2b0dc
-@typed
-def bits_per_dim(
-    model: Denoiser,
-    images: Float[Tensor, " n *picture"] | UInt8[Tensor, " n *picture"],
-    per_t: int = 4,
-    terms: Callable = vlb_terms,
-    seed: int = 0,
-    draw: Callable | None = None,
-) -> Bits:
-    """The bits that a model needs at most for each colour of each pixel.
-
-    Ho et al. 2020, section 3.3. The first ten steps, whose terms are large and
-    scattered, get at least 64 pictures each.
-
-    Args:
-        images: bytes, or numbers in [-1, 1] that were bytes.
-        per_t: pictures for each t, 2 or more: the interval comes from differences.
-        terms, seed, draw: as in `by_step`.
-    """
-    check_whole('per_t', per_t, 2)
-    x0 = _checked(images, terms)
-    every = range(1, model.schedule.T + 1)
-    parts = []
-    for steps, count in [(every[:10], max(per_t, 64)), (every[10:], per_t)]:
-        if steps:
-            parts.append(_terms_at(steps, model, x0, terms, count, seed, draw))
-    unit = 1 / (math.prod(images.shape[1:]) * math.log(2))
-    means = torch.cat([part.double().mean(1) for part in parts]) * unit
-    prior = prior_kl(x0, model.schedule).double().mean().item() * unit
-    total = means.sum().item() + prior
-    variances = [part.double().var(1).sum() / part.shape[1] for part in parts]
-    error = sum(variances).sqrt().item() * unit
-    whole = Estimate(total, total - 1.96 * error, total + 1.96 * error)
-    return Bits(whole, means, prior)
 
 # %% ../nbs/08_evaluation.ipynb #52d5c1b4
 @typed

@@ -10,7 +10,7 @@ import pytest
 
 from as_jupyterlab import normal
 from badges import badge
-from places import LESSONS, NOTEBOOKS, ROOMS, module_of
+from places import LESSONS, NOTEBOOKS, ROOMS, ROOT, module_of
 
 
 def cells(path, kind):
@@ -206,3 +206,32 @@ def test_imports_run_one_way():
                 assert homes[other].name < homes[module].name, (
                     f'{module} imports {other}'
                 )
+
+
+def words_of(source: str) -> int:
+    """Words of prose: no code, no displayed formula, no target of a link, no tag."""
+    for pattern in (r'```.*?```', r'\$\$.*?\$\$', r'(?<=\])\([^)]*\)', r'<[^>]+>'):
+        source = re.sub(pattern, '', source, flags=re.S)
+    return len(source.split())
+
+
+def prose_of(path) -> int:
+    return sum(words_of(source) for _, source in cells(path, 'markdown'))
+
+
+@pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
+def test_no_lesson_is_long(path):
+    assert prose_of(path) <= 3000
+
+
+def test_minutes_on_the_front_page():
+    """A hundred words or forty lines of code a minute, in steps of five."""
+    index = (ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8')
+    for path in LESSONS:
+        lines = 0
+        for _, source in cells(path, 'code'):
+            if '#| hide' not in source:
+                lines += len([line for line in source.splitlines() if line.strip()])
+        minutes = 5 * round((prose_of(path) / 100 + lines / 40) / 5)
+        row = re.search(rf'\| \[{path.stem}\]\(.*?\\n', index)
+        assert row and row[0].endswith(f'| {minutes} |\\n'), (path.stem, minutes)
