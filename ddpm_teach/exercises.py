@@ -9,7 +9,7 @@ __all__ = ['RIGHT', 'NOT_YET', 'check_stride_end', 'check_abar_by_hand', 'check_
            'check_through', 'check_what_is_left', 'check_moving_average', 'check_descend', 'check_draw_times',
            'check_last_line', 'check_toy_chain', 'check_beliefs', 'check_frechet_1d', 'check_mean_of_pairs',
            'check_jackknife_error', 'check_sub_grid', 'check_ddim_walk', 'check_scale', 'check_error_gain',
-           'check_lower_end', 'Exercise', 'copy_exercises']
+           'check_lower_end', 'compare', 'Exercise', 'copy_exercises']
 
 # %% ../nbs/tools/exercises.ipynb #d8cf9049
 import copy
@@ -32,6 +32,21 @@ from .forward import Mixture, posterior, q_sample, x0_from_eps
 from .plumbing.files import notebooks
 from .sampling import Step
 from .schedule import Schedule, cosine_schedule, linear_schedule
+
+# %% ../nbs/tools/exercises.ipynb #c0a2e001
+def compare(guess: float | None, value: float) -> str:
+    "A prediction beside what came out."
+    if guess is None:
+        return 'Guess first: put a number in the place of None.'
+    said = f'You said {guess:g}, it is {value:.3g}'
+    if guess == value:
+        return f'{said}: right.'
+    if guess * value <= 0:
+        return f'{said}: not even the sign, or nothing against something.'
+    ratio = max(guess / value, value / guess)
+    if ratio < 2:
+        return f'{said}: close.' if ratio < 1.1 else f'{said}: about the right size.'
+    return f'{said}: off by a factor of {ratio:.2g}.'
 
 # %% ../nbs/tools/exercises.ipynb #59b338a2
 RIGHT = 'Right.'

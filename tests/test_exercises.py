@@ -445,3 +445,18 @@ def test_right_numbers_of_another_type_are_no_mistake_of_order():
     said = exercises.check_clean(
         lambda *given: exercises.check_clean.right(*given).float())
     assert 'the numbers are float32' in said, said
+
+
+@pytest.mark.parametrize('path', LESSONS[1:], ids=name_of)
+def test_two_exercises_ask_before_they_are_run(path):
+    code = '\n'.join(source for _, source in cells(path))
+    asked = len(re.findall(r'print\(compare\([ab], ', code)) + code.count('(Predict.)')
+    assert asked >= 2
+    assert 'compare(' not in code or 'a = b = None' in code
+
+
+@pytest.mark.parametrize('guess, words', [
+    (None, 'Guess first'), (.36, 'close'), (.2, 'right size'), (4., 'factor of 11'),
+    (-.36, 'sign'), (0., 'nothing')])
+def test_a_prediction_hears_how_far_it_was(guess, words):
+    assert words in exercises.compare(guess, .36)
