@@ -456,7 +456,7 @@ def test_two_exercises_ask_before_they_are_run(path):
 
 
 @pytest.mark.parametrize('guess, words', [
-    (None, 'Guess first'), (.36, 'close'), (.2, 'right size'), (4., 'factor of 11'),
+    (None, 'Guess first'), (.37, 'close'), (.2, 'right size'), (4., 'factor of 11'),
     (-.36, 'sign'), (0., 'nothing')])
 def test_a_prediction_hears_how_far_it_was(guess, words):
     assert words in exercises.compare(guess, .36)
