@@ -141,8 +141,8 @@ def assert_no_solutions(folder):
         assert_links_lead_somewhere(path)
     for name in READ:
         assert (folder / name).read_bytes() == (NBS / name).read_bytes()
-    for kind in ('paper', 'other'):
-        place = pathlib.Path('results/10_paper', kind)
+    for kind in ('10_paper/paper', 'paper_elsewhere'):
+        place = pathlib.Path('results', kind)
         stored = {path.name for path in (NBS / place).iterdir() if path.is_file()}
         assert stored
         assert stored == {path.name for path in (folder / place).iterdir()}
