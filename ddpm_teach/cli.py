@@ -6,9 +6,9 @@
 __all__ = ['PATH', 'DATA', 'LAYOUT', 'WHITE', 'EPOCHS', 'SEED', 'DEVICE', 'WORDS', 'SHOWN', 'Whole', 'Rate', 'option', 'choice',
            'program', 'in_options', 'tell', 'warn', 'in_terminal', 'is_main', 'command', 'Stopped', 'stoppable',
            'check_folder', 'check_gif', 'separate_files', 'check_places', 'remembering', 'sampler_for',
-           'write_pictures', 'draw_as', 'about', 'Forecast', 'Kept', 'attends_at', 'model_to_train',
-           'check_start_alone', 'data_for', 'preview', 'hooks_for', 'learn', 'repeat', 'with_command', 'complain',
-           'wrong_use', 'run', 'main']
+           'write_pictures', 'away_from', 'draw_as', 'about', 'Forecast', 'Kept', 'attends_at', 'new_model',
+           'check_start_alone', 'data_for', 'words_for', 'preview', 'hooks_for', 'learn', 'repeat', 'with_command',
+           'complain', 'wrong_use', 'run', 'main']
 
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d5
 import os
@@ -32,19 +32,24 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d6
+from .captions import caption
 from .data import Pictures, characters, image_folder
 from ddpm_teach.drawing import (
-    check_shape, draw_batch, is_sampler, model_of, sample, sampler_of
+    USUAL_GUIDANCE, check_shape, condition_of, draw_batch, is_sampler, model_of, sample,
+    sampler_of
 )
+from .guidance import guided
 from .hooks import Checkpoint, Hook, Preview
 from .model_files import load
-from .objective import DDPM, denoising, like_v
+from .objective import DDPM, Denoiser, denoising, like_v
 from .paper import run_experiment
+from .plumbing.draws import Draws
 from .plumbing.files import check_writable, is_ours
 from .plumbing.processes import of_main, pick_device, processes, several
 from .plumbing.show import animate, check_picture_file, save_grid, to_uint8
 from .registry import LOSSES, PREDICTIONS, SAMPLERS, SCHEDULES
 from .sampling import Step
+from .text import TextUNet, Words, captioned, vocabulary_of
 from .training import train, usual
 from .unet import UNet
 
@@ -292,6 +297,17 @@ def write_pictures(asked: SimpleNamespace, images: torch.Tensor):
     for file, image in zip(separate_files(asked.out, asked.n), images):
         save_grid(image[None], file, zoom=asked.zoom or 1)
 
+# %% ../nbs/tools/command_line.ipynb #eb04aaed
+def away_from(model: DDPM, asked: SimpleNamespace) -> Denoiser:
+    "The model with its prompt, steered away from what there should be less of."
+    scale = USUAL_GUIDANCE if asked.guidance is None else asked.guidance
+    if scale <= 1:
+        raise ValueError(
+            f'--guidance is {scale:g}, which steers away from nothing; with --without '
+            'it should be above 1')
+    given = None if asked.prompt is None else condition_of(model, asked.prompt, asked.n)
+    return guided(model, given, scale, condition_of(model, asked.without, asked.n))
+
 # %% ../nbs/tools/command_line.ipynb #eb04aaec
 def draw_as(asked: SimpleNamespace):
     "What the command `sample` does."
@@ -306,10 +322,14 @@ def draw_as(asked: SimpleNamespace):
     chain = []
     if asked.gif is not None:
         sampler = remembering(sampler, chain)
+    prompt, guidance = asked.prompt, asked.guidance
+    if asked.without is not None:
+        model = away_from(model, asked)
+        prompt = guidance = None                          # the model knows them now
     start = time.perf_counter()
     images = sample(
-        asked.n, model=model, sampler=sampler, seed=seed, batch_size=asked.batch_size,
-        progress=watched)
+        asked.n, prompt, model=model, sampler=sampler, seed=seed, guidance=guidance,
+        batch_size=asked.batch_size, progress=watched)
     if not is_main():
         return
     seconds = time.perf_counter() - start
@@ -320,6 +340,11 @@ def draw_as(asked: SimpleNamespace):
 
 # %% ../nbs/tools/command_line.ipynb #fe11714f
 @program.command('sample', short_help='Draw pictures into a PNG file.')
+@click.argument('prompt', required=False)
+@option('--guidance', type=float, metavar='SCALE',
+        help='How strongly to follow the words; 1: not more than they say.  '
+        '[default: 2]')
+@option('--without', metavar='WORDS', help='What there should be less of.')
 @option('-n', 'n', type=Whole(), default=16, help='How many.')
 @option('--model', type=PATH, metavar='FILE',
         help='A file that train wrote, or its folder.  [default: the model that ships]')
@@ -339,9 +364,12 @@ def draw_as(asked: SimpleNamespace):
 def _sample(**options):
     """Draw pictures into a PNG file.
 
+    PROMPT says of what, for a model that was trained with words.
+
     \b
     Examples:
       python -m ddpm_teach sample -n 64 --seed 1 --out grid.png
+      python -m ddpm_teach sample "a red fox" --model runs/foxes
       python -m ddpm_teach sample --model runs/mine --steps 10
       python -m ddpm_teach sample -n 100 --separate --out faces
       python -m ddpm_teach sample --gif chain.gif
@@ -424,20 +452,22 @@ def attends_at(size: int) -> int:
     return sides[2] if size > 64 else sides[1]
 
 
-def model_to_train(asked: SimpleNamespace) -> DDPM:
-    "A new model, or one to start from."
-    if asked.start is not None:
-        return load(asked.start)
-    network = UNet(
+def new_model(asked: SimpleNamespace, words: Words | None = None) -> DDPM:
+    "With a network of the size that was asked for, which listens if there are words."
+    shape = dict(
         size=asked.size, image_channels=1 if asked.grey else 3,
         attention=(attends_at(asked.size),))
-    return DDPM(network, SCHEDULES[asked.schedule](asked.timesteps), asked.predict)
+    schedule = SCHEDULES[asked.schedule](asked.timesteps)
+    if words is None:
+        return DDPM(UNet(**shape), schedule, asked.predict)
+    network = TextUNet(len(words), **shape)
+    return DDPM(network, schedule, asked.predict, conditioner=words)
 
 
 def check_start_alone():
     "That nothing is typed beside --from that a model says for itself."
     ctx = click.get_current_context()
-    for name in ('size', 'grey', 'timesteps', 'schedule', 'predict'):
+    for name in ('size', 'grey', 'words', 'timesteps', 'schedule', 'predict'):
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise ValueError(
                 f'--{name} was given beside --from, but that model has its own; leave '
@@ -455,6 +485,23 @@ def data_for(asked: SimpleNamespace, model: DDPM) -> Pictures:
     return image_folder(
         asked.data, size, in_terminal(), channels=model.shape[0], mirror=asked.flip,
         layout=asked.layout, white=asked.white)
+
+
+def words_for(asked: SimpleNamespace, data: Pictures) -> Words:
+    "The words that a new model will know."
+    texts = data.captions
+    if asked.data is None:
+        texts = caption(data.labels, Draws(0, 0))
+    elif texts is None:
+        raise ValueError(
+            f'--words was given, but nothing is said of the pictures in {asked.data}; '
+            'put captions.csv there (file, caption), or a text file beside each '
+            'picture, or sort them into subfolders with names')
+    words = Words(vocabulary_of(texts))
+    known = [word for word in words.number if word != ',']
+    more = ', ...' if len(known) > 40 else ''
+    tell(f'learns {len(known)} words: {", ".join(known[:40])}{more}')
+    return words
 
 
 def preview(asked: SimpleNamespace, epoch: int, model: DDPM, losses: list[float]):
@@ -482,15 +529,21 @@ def learn(asked: SimpleNamespace, kept: Kept):
     if asked.start is not None:
         check_start_alone()
     torch.manual_seed(asked.seed)             # the weights that the network starts from
-    model = model_to_train(asked)
+    model = new_model(asked) if asked.start is None else load(asked.start)
     data = data_for(asked, model)
+    if asked.words:
+        model = new_model(asked, words_for(asked, data))
+    given = None
+    if model.conditioner is not None and (data.captions or asked.data is None):
+        given = captioned(model.conditioner, data.captions)
     begun = (asked.out / 'checkpoint.safetensors').exists() and not asked.fresh
     if begun:
         without = ', without --from' if asked.start is not None else ''
         tell(f'{asked.out} holds a training; it goes on{without}: --fresh begins anew')
     weight = None if model.predicts == 'eps' else like_v
     trained = train(
-        model, data, asked.epochs, objective=denoising(LOSSES[asked.loss], weight),
+        model, data, asked.epochs,
+        objective=denoising(LOSSES[asked.loss], weight, given=given),
         lr=asked.lr, batch_size=asked.batch_size, seed=asked.seed, device=device,
         hooks=hooks_for(asked, kept))
     images = sample(16, model=trained.model, seed=asked.seed, progress=False)
@@ -501,7 +554,8 @@ def learn(asked: SimpleNamespace, kept: Kept):
     recent = trained.losses[-100:]
     print(f'{file}: --epochs {asked.epochs} are done, the loss of the last 100 steps '
           f'is {sum(recent) / len(recent):.4f}')
-    print(f'Draw with it:\n    {command("sample", "--model", file)}')
+    asked_for = data.captions[:1] if given and data.captions else []
+    print(f'Draw with it:\n    {command("sample", *asked_for, "--model", file)}')
 
 # %% ../nbs/tools/command_line.ipynb #c1e00002
 @program.command('train', short_help='Train a model on a folder of pictures.')
@@ -509,6 +563,9 @@ def learn(asked: SimpleNamespace, kept: Kept):
 @option('--size', type=Whole(), default=32,
         help='Height and width of pictures and network, a multiple of 8.')
 @option('--grey', is_flag=True, help='Pictures and network with one channel.')
+@option('--words', is_flag=True,
+        help='Learn to be asked in words: from captions.csv, from a text file beside '
+        'each picture, or from the names of subfolders.')
 @LAYOUT
 @WHITE
 @option('--flip/--no-flip', default=True,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .plumbing.avatars import draw_characters
 from .plumbing.checks import (
-    check_bytes, check_finite, check_labels, check_rows, check_whole)
+    check_bytes, check_captions, check_finite, check_labels, check_rows, check_whole)
 from .plumbing.draws import MIRROR, ORDER, Draws, generator
 from .plumbing.folders import pictures, read_folder, warn_of_mirrors
 from .plumbing.show import image_grid, to_float, to_pil
@@ -58,17 +58,21 @@ class Pictures:
         words: attribute: its values, in the order of the columns of `labels`.
         mirror: whether half of them are mirrored in training. Not for letters, text,
             and what else has another meaning in a mirror.
+        captions: a sentence for each picture, which may be empty; None for none.
     """
     images: Tensor
     labels: Tensor | None = None
     words: dict[str, list[str]] = field(default_factory=dict)
     mirror: bool = False
+    captions: list[str] | None = None
 
     def __post_init__(self):
         if self.labels is None and not self.words:
             self.labels = torch.zeros(len(self.images), 0, dtype=torch.long)
         check_bytes('images', self.images)
         check_labels('labels', self.labels, len(self.images), len(self.words))
+        if self.captions is not None:
+            check_captions('captions', self.captions, len(self.images))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -148,6 +152,9 @@ def image_folder(
     are followed, but not in circles. Pictures and trainings that this library wrote are
     left out. Warns of what is left out or skipped: which, and why.
 
+    Captions come from `captions.csv` (file, caption), or from a text file beside each
+    picture, or else from the names of the classes.
+
     Args:
         path: a folder with a subfolder for each class, or with pictures only.
         size: height and width in pixels, a multiple of 8.
@@ -164,10 +171,12 @@ def image_folder(
         FileNotFoundError: for a missing folder.
         ValueError: without pictures, or with pictures both in subfolders and beside.
     """
-    images, classes, names = read_folder(path, size, progress, channels, layout, white)
+    found = read_folder(path, size, progress, channels, layout, white)
     if mirror:
-        warn_of_mirrors(names)
-    return Pictures(images, classes[:, None], {'class': names}, mirror)
+        warn_of_mirrors(found.names)
+    labels = found.classes[:, None]
+    return Pictures(
+        found.images, labels, {'class': found.names}, mirror, found.captions)
 
 # %% ../nbs/01_data.ipynb #da7a0002
 class Points:

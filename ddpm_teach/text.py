@@ -254,7 +254,7 @@ NETWORKS['text_unet'] = TextUNet
 @typed
 def captioned(
     words: Callable,
-    write: Callable = caption,
+    captions: list[str] | None = None,
     silent: Share = .1,
     unknown: Share = .02,
 ) -> Callable:
@@ -262,12 +262,16 @@ def captioned(
 
     Args:
         words: the conditioner of the model that is trained.
-        write: (labels, draws) -> sentences.
+        captions: a sentence for each row of the data, as `Pictures.captions` has them;
+            None: made anew of the labels each time, by `caption`.
         silent: share of the pictures that get the empty sentence.
         unknown: share of the words that are replaced by `UNKNOWN`.
     """
     def given(batch: Batch, draws: Draws) -> Given:
-        texts = write(batch.labels, draws)
+        if captions is None:
+            texts = caption(batch.labels, draws)
+        else:
+            texts = [captions[i] for i in batch.index.tolist()]
         quiet = draws.uniform(CONDITION, len(texts)) < silent
         texts = ['' if mute else text for text, mute in zip(texts, quiet)]
         tokens = words.tokens(texts)['words']

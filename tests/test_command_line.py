@@ -41,6 +41,9 @@ def tiny(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     small = dict(channels=(8, 16), groups=4, attention=())
     monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given | small))
+    listening = small | dict(width=16)
+    monkeypatch.setattr(
+        cli, 'TextUNet', lambda n, **given: d.TextUNet(n, **given | listening))
     folder = tmp_path / 'my pictures'
     folder.mkdir()
     images = torch.randint(0, 256, (24, 3, 20, 20), dtype=torch.uint8)
@@ -226,7 +229,7 @@ def test_from_a_model(say, tiny, monkeypatch):
 def test_every_size_has_a_network(size):
     """A multiple of 8, as the help says."""
     asked = cli.program.commands['train'].make_context('train', ['--size', str(size)])
-    model = cli.model_to_train(cli.SimpleNamespace(**asked.params))
+    model = cli.new_model(cli.SimpleNamespace(**asked.params))
     assert model.shape == (3, size, size)
     assert 2 <= cli.attends_at(size) <= 32
 
@@ -237,6 +240,37 @@ def test_grey_pictures(say, tiny):
     assert d.load('grey/model.safetensors').shape == (1, 16, 16)
     status, _, err = say('sample', '-n', 1, '--model', 'grey', '--gif', 'grey.gif')
     assert status == 0, err
+
+
+def test_words_from_a_table_to_a_prompt(say, tiny):
+    rows = [f'{i}.png,"a {"red" if i % 2 else "blue"} square, {i}"' for i in range(24)]
+    table = tiny / 'my pictures/captions.csv'
+    table.write_text('file,caption\n' + '\n'.join(rows))
+    status, out, err = say(*learn('--words', '--epochs', 1))
+    assert status == 0 and 'learns' in err and ' red' in err
+    assert "sample 'a blue square, 0' --model 'runs/a b/model.safetensors'" in out
+    asked = ['--model', 'runs/a b', '-n', 2, '--steps', 3, '--seed', 1]
+    pictures = []
+    for more in (['red square'], ['red square', '--guidance', 1],
+                 ['red square', '--without', 'blue'], ['--without', 'blue'], []):
+        status, _, err = say('sample', *more, *asked, '--out', 'x.png')
+        assert status == 0, err
+        pictures.append((tiny / 'x.png').read_bytes())
+    assert len(set(pictures)) == 5
+    status, _, err = say('sample', 'sqare', *asked)
+    assert status == 0 and "'sqare'; the nearest by its letters is 'square'" in err
+    status, _, err = say('sample', 'red', '--without', 'blue', '--guidance', 1, *asked)
+    assert status == 2 and 'above 1' in err
+    table.unlink()
+    status, _, err = say(*learn('--words', out='runs/b'))
+    assert status == 2 and 'captions.csv' in err and not (tiny / 'runs/b').exists()
+
+
+def test_a_prompt_for_a_model_without_words(say, tiny):
+    say(*learn('--epochs', 1))
+    for words in (['red'], ['--without', 'red']):
+        status, _, err = say('sample', *words, '--model', 'runs/a b', '-n', 2)
+        assert status == 2 and 'without conditions' in err
 
 
 def test_a_folder_with_pictures_in_two_places(say, tiny):
@@ -342,6 +376,9 @@ def test_a_training_says_what_is_kept(say, tiny, monkeypatch):
     monkeypatch.chdir(tiny)
     small = dict(channels=(8, 16), groups=4, attention=())
     monkeypatch.setattr(cli, 'UNet', lambda **given: d.UNet(**given | small))
+    listening = small | dict(width=16)
+    monkeypatch.setattr(
+        cli, 'TextUNet', lambda n, **given: d.TextUNet(n, **given | listening))
 
     monkeypatch.setattr(cli.Forecast, 'after_step', stop)
     status, _, err = say(*learn('--epochs', 3))

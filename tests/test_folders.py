@@ -754,3 +754,50 @@ def test_the_home_folder(tmp_path, monkeypatch, as_path):
     assert len(d.image_folder(as_path('~/mine'))) == 8
     with pytest.raises(FileNotFoundError, match='~nobody.at.all'):
         d.image_folder(as_path('~nobody.at.all/mine'))
+
+
+def five(folder, green=0):
+    """Five pictures in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(5):
+        flat((i, green, 0)).save(folder / f'{i}.png')
+
+
+def test_captions_from_a_table(tmp_path):
+    five(tmp_path)
+    table = tmp_path / 'captions.csv'
+    lines = ['\ufefffile,caption', '0.png,"a fox,  red"', '', '3.png,füchse', '9.png,lost']
+    table.write_bytes('\r\n'.join(lines).encode())
+    found, said = read(tmp_path)
+    assert found.captions == ['a fox, red', '', '', 'füchse', '']
+    assert len(said) == 2 and "'9.png'" in said[0] and '3 of 5' in said[1]
+    table.write_text('0.png,a fox, red\n')
+    with pytest.raises(ValueError, match='line 1 .* 3 columns'):
+        d.image_folder(tmp_path, progress=False)
+
+
+def test_captions_from_text_files(tmp_path):
+    five(tmp_path)
+    for i in range(5):
+        (tmp_path / f'{i}.txt').write_text(f'number {i}\n')
+    found, said = read(tmp_path)
+    assert found.captions == [f'number {i}' for i in range(5)] and not said
+    (tmp_path / '4.txt').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(ValueError, match='4.txt.* no UTF-8'):
+        d.image_folder(tmp_path, progress=False)
+
+
+def test_captions_from_the_names_of_classes(tmp_path):
+    five(tmp_path / 'red_fox', 100)
+    five(tmp_path / 'hen')
+    found, said = read(tmp_path)
+    assert found.captions == ['hen'] * 5 + ['red fox'] * 5 and not said
+    assert read(tmp_path / 'hen')[0].captions is None
+
+
+def test_captions_for_pictures_in_memory():
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    assert d.Pictures(images, captions=['a', '']).captions == ['a', '']
+    for wrong in ('ab', ['a'], ['a', 3]):
+        with pytest.raises((ValueError, TypeError), match='captions'):
+            d.Pictures(images, captions=wrong)

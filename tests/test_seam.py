@@ -134,7 +134,7 @@ def test_a_scale_above_one_says_it_louder(obedient):
     )
     assert (colour_of(loud) == 2).all() and not torch.equal(plain, loud)
     again = d.sample(30, 2, model=obedient, seed=0, progress=False)
-    assert torch.equal(plain, again)  # 1 is what is not said
+    assert torch.equal(loud, again)  # 2 is the default
 
 
 def test_splitting_changes_no_draw_and_no_condition(obedient):

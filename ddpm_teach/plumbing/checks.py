@@ -8,8 +8,8 @@ __all__ = ['complaint', 'check_whole', 'check_above_zero', 'check_number', 'chec
            'check_abar', 'check_interval', 'check_same_schedule', 'check_array', 'warn_caller', 'has_values',
            'warn_of_unit', 'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set',
            'check_returned', 'check_each', 'check_made', 'check_rest', 'takes', 'check_loss_function',
-           'check_condition', 'check_bytes', 'check_labels', 'check_rows', 'check_range', 'check_images',
-           'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
+           'check_condition', 'check_bytes', 'check_labels', 'check_captions', 'check_rows', 'check_range',
+           'check_images', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import inspect
@@ -433,6 +433,19 @@ def check_labels(name: str, labels: Tensor, rows: int, columns: int):
         raise ValueError(
             f'{name} is {found}, it should be a tensor {(rows, columns)}: a row for '
             'each picture, a column for each attribute')
+
+
+def check_captions(name: str, captions, rows: int):
+    """That these are sentences, one for each picture."""
+    if not isinstance(captions, list) or len(captions) != rows:
+        many = f' of {len(captions)}' if isinstance(captions, (list, tuple)) else ''
+        raise ValueError(
+            f'{name} is a {type(captions).__name__}{many}, it should be a list of '
+            f'{rows}, a sentence for each picture')
+    for i, text in enumerate(captions):
+        if not isinstance(text, str):
+            raise TypeError(
+                f'{name}[{i}] is {text!r:.40}, it should be a sentence, or empty')
 
 
 def check_rows(name: str, data):
