@@ -473,7 +473,7 @@ def check_start_alone():
                 f'--{name} was given beside --from, but that model has its own; leave '
                 'one of them out')
 
-# %% ../nbs/tools/command_line.ipynb #737f1e4b
+# %% ../nbs/tools/command_line.ipynb #737f1e4a
 def data_for(asked: SimpleNamespace, model: DDPM) -> Pictures:
     "The pictures, in the size of the model."
     size = model.shape[-1]
@@ -503,7 +503,7 @@ def words_for(asked: SimpleNamespace, data: Pictures) -> Words:
     tell(f'learns {len(known)} words: {", ".join(known[:40])}{more}')
     return words
 
-
+# %% ../nbs/tools/command_line.ipynb #737f1e4b
 def preview(asked: SimpleNamespace, epoch: int, model: DDPM, losses: list[float]):
     "Draw in the first process what a training can do so far; the same noise each time."
     images = draw_batch(model, sampler_of(), asked.seed, range(16), progress=False)
