@@ -93,6 +93,7 @@ from .playground import (
     noising_panel as noising_panel,
     schedules_panel as schedules_panel,
     training_panel as training_panel,
+    words_panel as words_panel,
 )
 from .plumbing.draws import (
     Draws as Draws,

@@ -32,7 +32,7 @@ from click.core import ParameterSource
 from tqdm import tqdm
 
 # %% ../nbs/tools/command_line.ipynb #5c6fd6d6
-from .captions import caption
+from .captions import caption, sayable
 from .data import Pictures, characters, image_folder
 from ddpm_teach.drawing import (
     USUAL_GUIDANCE, check_shape, condition_of, draw_batch, is_sampler, model_of, sample,
@@ -668,6 +668,28 @@ def _paper(**options):
         repeat(asked, name)
 
 # %% ../nbs/tools/command_line.ipynb #9e9758d2
+@program.command('words', short_help='What a model can be asked for.')
+@option('--model', type=PATH, metavar='FILE',
+        help='A file that train --words wrote, or its folder.  [default: what captions '
+        'of the characters say]')
+def _words(model: Path | None):
+    """List what can be said in a prompt.
+
+    \b
+    Examples:
+      python -m ddpm_teach words
+      python -m ddpm_teach words --model runs/mine
+    """
+    if model is None:
+        for attribute, phrases in sayable().items():
+            print(f'{attribute:16} {", ".join(phrases)}')
+        return
+    conditioner = load(model, 'cpu').conditioner
+    if conditioner is None:
+        raise ValueError(f'the model in {model} was trained without words')
+    print(' '.join(conditioner.number))
+
+
 @program.command('exercises', short_help='The notebooks, without their solutions.')
 @click.argument('folder', type=PATH, metavar='DIR')
 def _exercises(folder: Path):

@@ -723,6 +723,9 @@ ROWS += [
     bad('TextUNet', 'width', 'zero', lambda: d.TextUNet(5, width=0), '0'),
     bad('TextUNet', 'tokens', 'the conditioner', lambda: d.TextUNet(ASKS), 'Words'),
     bad('sample', 'prompt', 'a number', lambda: drawn(3), '3'),
+    bad('words_panel', 'model', 'one without words',
+        lambda: d.words_panel(MODEL), 'without words'),
+    bad('words_panel', 'n', 'zero', lambda: d.words_panel(ASKED, n=0), '0'),
     bad('sample', 'prompt', 'too few', lambda: drawn(['blue'] * 3), '3'),
 ]
 

@@ -261,6 +261,10 @@ def test_words_from_a_table_to_a_prompt(say, tiny):
     assert status == 0 and "'sqare'; the nearest by its letters is 'square'" in err
     status, _, err = say('sample', 'red', '--without', 'blue', '--guidance', 1, *asked)
     assert status == 2 and 'above 1' in err
+    status, out, _ = say('words', '--model', 'runs/a b')
+    assert status == 0 and {'a', 'blue', 'red', 'square'} < set(out.split())
+    status, out, _ = say('words')
+    assert status == 0 and 'round glasses' in out and 'facing left' in out
     table.unlink()
     status, _, err = say(*learn('--words', out='runs/b'))
     assert status == 2 and 'captions.csv' in err and not (tiny / 'runs/b').exists()

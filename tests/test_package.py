@@ -392,12 +392,14 @@ def word_calls(m):
     words = d.Words(['blue', 'hair'])
     network = d.TextUNet(len(words), channels=(8, 16), groups=4, attention=())
     batch = m.data.rows(torch.arange(4))
+    asked = d.DDPM(network, m.schedule, conditioner=words)
     return dict(
         caption=lambda: texts,
         sayable=d.sayable,
         Words=lambda: words(['blue hair']),
         captioned=lambda: d.captioned(words)(batch, d.Draws(0, 0)),
         TextUNet=lambda: network(m.x0, m.t - 1, words.nothing(len(m.x0))),
+        words_panel=lambda: d.words_panel(asked, n=2),
     )
 
 
