@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAIR', 'HAIR_COLORS', 'FACE', 'AROUND', 'PHRASES', 'TEMPLATES', 'about_hair', 'true_of', 'phrases_for', 'listed',
-           'described', 'character_with', 'face_with', 'please_draw', 'sentence', 'caption', 'sayable']
+           'described', 'character_with', 'face_with', 'please_draw', 'sentence', 'caption', 'values_of', 'sayable']
 
 # %% ../nbs/tools/captions.ipynb #caf51e34
 from collections.abc import Callable, Sequence
@@ -189,6 +189,17 @@ def caption(
         character = {attribute: values[k] for (attribute, values), k in named}
         sentences.append(sentence(character, numbers, templates))
     return sentences
+
+# %% ../nbs/tools/captions.ipynb #ca464712
+def values_of(phrase: str) -> dict[str, set[str]]:
+    """Of which values a phrase is true, by attribute: how a prompt can be judged."""
+    for attribute, phrases in PHRASES.items():
+        if phrase in phrases:
+            return {attribute: phrases[phrase]}
+    color = [word for word in phrase.split() if word in HAIR_COLORS]
+    shape = [word for word in HAIR if word in phrase]
+    found = {'hairColor': HAIR_COLORS[color[0]]} if color else {}
+    return found | ({'hair': HAIR[shape[0]]} if shape else {})
 
 # %% ../nbs/tools/captions.ipynb #ca8bfa72
 def sayable() -> dict[str, list[str]]:

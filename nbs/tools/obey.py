@@ -1,0 +1,152 @@
+"""Does a model draw what it is asked for? Prompts, and how they are judged.
+
+`python obey.py MODEL` asks the model of a file in 1,000 prompts, at several scales, and
+writes what the reader of notebook 08 finds into `results/12_text/obey.json`. The scale
+is chosen on other prompts than those that are scored.
+"""
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ddpm_teach.captions import (
+    HAIR_COLORS, TEMPLATES, listed, phrases_for, please_draw, values_of
+)
+from ddpm_teach.data import Pictures, characters
+from ddpm_teach.drawing import sample
+from ddpm_teach.evaluation import Estimate, evaluate, read_labels
+from ddpm_teach.model_files import load
+from ddpm_teach.plumbing.files import stored_file
+from ddpm_teach.plumbing.show import to_uint8
+
+SCALES = (1., 1.5, 2., 2.5, 3., 4.)
+JOINTLY = ('hairColor', 'backgroundColor', 'glasses', 'mouth')
+NAMED = (*JOINTLY, 'skinColor', 'eyesColor')
+held_out = characters(3_000, seed=1, progress=False)
+
+
+def asked_of(i: int, choose: random.Random) -> dict[str, str]:
+    "What is said of held-out character i: a phrase for each attribute that is named."
+    phrases = phrases_for(held_out.describe(i))
+    phrases['hair'] = [p for p in phrases['hair'] if HAIR_COLORS.keys() & p.split()]
+    named = [a for a in ('hair', *NAMED) if a in phrases]
+    return {attribute: choose.choice(phrases[attribute]) for attribute in named}
+
+
+def asked_for(rows: range, seed: int = 0) -> list[dict[str, str]]:
+    choose = random.Random(seed)
+    return [asked_of(i, choose) for i in rows]
+
+
+def found(images: Tensor, asked: list[dict[str, str]]) -> dict[str, list[bool]]:
+    "For each attribute: of the pictures that were asked for it, which have it."
+    read, _ = read_labels(images)
+    seen = Pictures(images, read, held_out.words)
+    right = {}
+    for i, phrases in enumerate(asked):
+        values = seen.describe(i)
+        has = {}
+        for phrase in phrases.values():
+            for attribute, true in values_of(phrase).items():
+                has[attribute] = values[attribute] in true
+        for attribute, answer in has.items():
+            right.setdefault(attribute, []).append(answer)
+        right.setdefault('jointly', []).append(all(has[a] for a in JOINTLY))
+    return right
+
+
+def share(answers: list[bool]) -> list[float]:
+    "A share with its 95% interval (Wilson 1927)."
+    n = len(answers)
+    p = sum(answers) / n
+    z = 1.96
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2))**.5
+    return [round(x, 4) for x in (p, max(0., middle - half), min(1., middle + half))]
+
+
+def draw(model, texts: list[str], scale: float, seed: int) -> Tensor:
+    images = sample(
+        len(texts), texts, model=model, guidance=scale, seed=seed, progress=False)
+    return to_uint8(images)
+
+
+def obedience(
+    model, scale: float, rows: range, template: Callable = listed, seed: int = 0
+) -> dict:
+    asked = asked_for(rows, seed)
+    images = draw(model, [template(said) for said in asked], scale, seed)
+    return {name: share(answers) for name, answers in found(images, asked).items()}
+
+
+def leaks(model, scale: float, rows: range) -> dict:
+    "One phrase changed, same noise: what else that was named is read differently?"
+    asked = asked_for(rows)
+    texts = [listed(said) for said in asked]
+    before, _ = read_labels(draw(model, texts, scale, 0))
+    columns = {name: k for k, name in enumerate(held_out.words)}
+    result = {}
+    for attribute in ('hair', 'backgroundColor', 'glasses', 'mouth', 'skinColor'):
+        others = asked_for(range(rows.start + 1, rows.stop + 1), seed=1)
+        changed = [listed(said | {attribute: other[attribute]})
+                   for said, other in zip(asked, others)]
+        after, _ = read_labels(draw(model, changed, scale, 0))
+        own = {'hair': {'hair', 'hairColor'}}.get(attribute, {attribute})
+        result[attribute] = {}
+        for name in NAMED:
+            k = columns[name]
+            group = grouped(name)
+            if name not in own:
+                moved = (group(before[:, k]) != group(after[:, k])).tolist()
+                result[attribute][name] = share(moved)
+    return result
+
+
+def grouped(name: str) -> Callable:
+    "What counts as another value: with or without glasses, the mood of a mouth."
+    values = held_out.words[name]
+    if name == 'glasses':
+        return lambda column: column > 0
+    if name == 'mouth':
+        happy = torch.tensor([value.startswith('happy') for value in values])
+        return lambda column: happy[column.long()]
+    return lambda column: column
+
+
+def plainly(model, n: int = 2_000) -> dict:
+    "Nothing said: the measures of notebook 08."
+    images = to_uint8(sample(n, model=model, seed=0, progress=False))
+    measures: dict[str, Estimate] = evaluate(
+        images, characters(progress=False), characters(2_000, seed=1, progress=False))
+    return {name: [round(x, 5) for x in e] for name, e in measures.items()}
+
+
+def main(path: str):
+    model = load(path)
+    result = {'date': time.strftime('%Y-%m-%d'), 'ceiling': {}}
+    asked = asked_for(range(1_000, 2_000))
+    real = found(held_out.images[1_000:2_000], asked)
+    result['ceiling'] = {name: share(answers) for name, answers in real.items()}
+    result['by scale'] = {}
+    for scale in SCALES:
+        result['by scale'][scale] = obedience(model, scale, range(500))
+        print(scale, result['by scale'][scale], flush=True)
+    best = max(SCALES, key=lambda scale: result['by scale'][scale]['jointly'][0])
+    result['best'] = best
+    result['scored'] = obedience(model, best, range(1_000, 2_000))
+    for template in (*TEMPLATES, please_draw):
+        name = template.__name__
+        result[name] = obedience(model, best, range(1_000, 2_000), template)
+    result['leaks'] = leaks(model, best, range(2_000, 2_500))
+    result['plain'] = plainly(model)
+    path = stored_file('12_text/obey.json')
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main(sys.argv[1])
