@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ddpm_teach.data import characters
 from ddpm_teach.objective import DDPM
+from ddpm_teach.plumbing.optimisers import Muon, adamw
 from ddpm_teach.plumbing.show import to_float
 from ddpm_teach.schedule import cosine_schedule
 from ddpm_teach.training import train, usual
@@ -49,13 +50,17 @@ def of_denoising_diffusion_pytorch():
 
 NETWORKS = {
     'ddpm_teach': UNet,
+    'with AdamW': UNet,
+    'two levels': partial(UNet, channels=(64, 64)),
     'patch = 1': partial(UNet, channels=(16, 48, 80, 112), patch=1),
     'diffusers': OfDiffusers,
     'denoising-diffusion-pytorch': of_denoising_diffusion_pytorch,
 }
 
 
-def by_us(network, steps: int, bf16: bool, batch_size: int = 64) -> list[float]:
+def by_us(
+    network, steps: int, bf16: bool, batch_size: int = 64, optimiser: Callable = Muon
+) -> list[float]:
     """Seconds of four groups of `steps` steps, by the library's own `train`."""
     images = characters(progress=False).images[:batch_size * steps]
     ends = [time.perf_counter()]
@@ -64,7 +69,8 @@ def by_us(network, steps: int, bf16: bool, batch_size: int = 64) -> list[float]:
         ends.append(time.perf_counter())
 
     train(
-        DDPM(network, cosine_schedule(500)), images, 4, batch_size=batch_size,
+        DDPM(network, cosine_schedule(500)), images, 4, optimiser=optimiser,
+        batch_size=batch_size,
         hooks=usual(bf16=bf16, progress=False, preview=note_end))
     return [b - a for a, b in zip(ends, ends[1:])]
 
@@ -116,6 +122,8 @@ def by_diffusers(network, steps: int, bf16: bool) -> list[float]:
 
 TRAIN = {                                        # how, and steps in a group
     'ddpm_teach': (by_us, 10),
+    'with AdamW': (partial(by_us, optimiser=adamw), 10),
+    'two levels': (by_us, 10),
     'patch = 1': (by_us, 6),
     'diffusers': (by_diffusers, 3),
     'denoising-diffusion-pytorch': (by_denoising_diffusion_pytorch, 3),
