@@ -379,7 +379,7 @@ ROOMS = {
         ),
         Mistake(
             'a layer is built and not used',
-            where='UNet.forward',
+            where='UNet.through',
             right='self.middle',
             wrong='self.middle[::2]',
             check='05_unet: unused(redraw(UNet())) == []',
@@ -393,7 +393,7 @@ ROOMS = {
         ),
         Mistake(
             'skips picked up in the wrong order',
-            where='UNet.forward',
+            where='UNet.through',
             right='skips.pop()',
             wrong=(
                 'skips.pop(-2 if len(skips) > 1 and skips[-2].shape == '
