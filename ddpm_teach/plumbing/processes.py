@@ -7,12 +7,14 @@ __all__ = ['pick_device', 'has_bf16', 'several', 'processes', 'share', 'fitting'
            'mean_over_processes', 'average_gradients', 'keep_memory', 'make_writable', 'only_one']
 
 # %% ../../nbs/plumbing/processes.ipynb #pr0c0004
+import atexit
 import ctypes
 import os
 import platform
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -60,6 +62,18 @@ def several() -> bool:
     return int(os.environ.get('WORLD_SIZE', 1)) > 1
 
 
+def _leave():
+    group = torch.distributed
+    if group.is_available() and group.is_initialized():
+        group.destroy_process_group()
+
+
+@cache
+def _leave_at_the_end():
+    "Threads of a group that is not taken apart may abort a process at its exit."
+    atexit.register(_leave)
+
+
 def processes():
     """Which of how many processes this is.
 
@@ -68,7 +82,9 @@ def processes():
         `is_main_process`.
     """
     from accelerate import PartialState
-    return PartialState(cpu=pick_device().type == 'cpu')
+    here = PartialState(cpu=pick_device().type == 'cpu')
+    _leave_at_the_end()
+    return here
 
 # %% ../../nbs/plumbing/processes.ipynb #pr0c0012
 def share(n: int) -> range:
