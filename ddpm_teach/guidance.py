@@ -97,10 +97,10 @@ class Labels:
     def __call__(self, prompts: list[dict[str, str]]) -> Given:
         "Of dicts, such as {'hairColor': 'blue', 'glasses': 'none'}."
         rows = torch.zeros(len(prompts), len(self.words), dtype=torch.long)
+        columns = list(self.words)
         for row, prompt in zip(rows, prompts):
-            for k, (attribute, values) in enumerate(self.words.items()):
-                if attribute in prompt:
-                    row[k] = 1 + values.index(prompt[attribute])
+            for attribute, value in prompt.items():
+                row[columns.index(attribute)] = 1 + self.words[attribute].index(value)
         return {'labels': rows}
 
     def nothing(self, n: int) -> Given:

@@ -169,10 +169,9 @@ class CrossAttention(nn.Module):
         nn.init.zeros_(self.value.bias)
 
     def shares(self, x: Tensor, words: Tensor, there: Tensor) -> Tensor:
-        "How much each place hears of each word, (b, n, h * w)."
-        places = self.norm(x).flatten(2)                            # (b, c, h * w)
-        fit = self.key(words) @ places / places.shape[1]**.5
-        return fit.masked_fill(~there[:, :, None], -torch.inf).softmax(dim=1)
+        "How much each place hears of each word, (b, h * w, n)."
+        places = self.norm(x).flatten(2).transpose(1, 2)            # (b, h * w, c)
+        return shares(places, self.key(words), there)
 
     def forward(
         self,
@@ -180,8 +179,8 @@ class CrossAttention(nn.Module):
         words: Float[Tensor, " b n width"],
         there: Bool[Tensor, " b n"],
     ) -> Float[Tensor, " b c h w"]:
-        heard = self.value(words).transpose(1, 2) @ self.shares(x, words, there)
-        return x + heard.reshape(x.shape)
+        heard = self.shares(x, words, there) @ self.value(words)
+        return x + heard.transpose(1, 2).reshape(x.shape)
 
 # %% ../nbs/12_text.ipynb #tea98614
 def mean_of(words: Tensor, there: Tensor) -> Tensor:
@@ -216,6 +215,8 @@ class TextUNet(UNet):
         self.config |= own
         self.encoder = TextEncoder(tokens, width, layers, longest)
         self.whole = nn.Linear(width, self.time[-1].out_features)
+        nn.init.zeros_(self.whole.weight)
+        nn.init.zeros_(self.whole.bias)
         self.ask_down = nn.ModuleList([self.asking(stage) for stage in self.down])
         self.ask_middle = self.asking(self.middle)
         self.ask_up = nn.ModuleList([self.asking(stage) for stage in self.up])

@@ -32,7 +32,7 @@ def from_table(root: Path) -> dict[Path, str]:
     lines = csv.reader((root / TABLE).read_text(encoding='utf-8-sig').splitlines())
     found = {}
     for number, row in enumerate(lines, start=1):
-        heading = number == 1 and row and not (root / row[0]).is_file()
+        heading = number == 1 and row and not Path(row[0]).suffix
         if not row or heading:
             continue
         if len(row) != 2:
@@ -81,7 +81,7 @@ def captions_of(
             return None
         return [' '.join(name.replace('_', ' ').split()) for name in classes]
     found = [captions.get(picture, '') for picture in pictures]
-    lost = sorted(str(path.name) for path in set(captions) - set(pictures))
+    lost = sorted(path.name for path in set(captions) - set(pictures))
     if lost:
         warn_caller(
             f'image_folder: {len(lost)} captions belong to no picture that was read, '
