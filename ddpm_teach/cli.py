@@ -529,6 +529,7 @@ def learn(asked: SimpleNamespace, kept: Kept):
     if asked.start is not None:
         check_start_alone()
     torch.manual_seed(asked.seed)             # the weights that the network starts from
+    # What does not fit is refused before any picture is read; the words come from them.
     model = new_model(asked) if asked.start is None else load(asked.start)
     data = data_for(asked, model)
     if asked.words:
@@ -687,7 +688,7 @@ def _words(model: Path | None):
     conditioner = load(model, 'cpu').conditioner
     if conditioner is None:
         raise ValueError(f'the model in {model} was trained without words')
-    print(' '.join(conditioner.number))
+    print(' '.join(word for word in conditioner.number if word != ','))
 
 
 @program.command('exercises', short_help='The notebooks, without their solutions.')

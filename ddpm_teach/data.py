@@ -173,7 +173,7 @@ def image_folder(
     """
     found = read_folder(path, size, progress, channels, layout, white)
     if mirror:
-        warn_of_mirrors(found.names)
+        warn_of_mirrors(found.names, found.captions)
     labels = found.classes[:, None]
     return Pictures(
         found.images, labels, {'class': found.names}, mirror, found.captions)

@@ -309,7 +309,7 @@ def tensors_of_model(about: dict, found: Found) -> dict[str, Tensor]:
         raise ValueError(
             f'its betas have shape {shape}, it should be (T,) with T from 1 to '
             '1,000,000')
-    conditioner_of(about)
+    conditioner_of(about)                # refused before any weight is read
     weights = empty_network(about, len(found)).state_dict()
     wanted = {f'network.{name}': weight for name, weight in weights.items()}
     wanted['betas'] = torch.empty(shape, dtype=torch.float64, device='meta')

@@ -796,6 +796,22 @@ def test_captions_from_the_names_of_classes(tmp_path):
     assert read(tmp_path / 'hen')[0].captions is None
 
 
+def test_captions_that_a_mirror_would_make_wrong(tmp_path):
+    five(tmp_path)
+    rows = [f'{i}.png,a face that looks left\n' for i in range(5)]
+    (tmp_path / 'captions.csv').write_text(''.join(rows))
+    _, said = read(tmp_path)
+    assert len(said) == 1 and 'left or right' in said[0] and 'mirror=False' in said[0]
+    d.image_folder(tmp_path, progress=False, mirror=False)
+
+
+def test_a_first_row_without_its_picture_is_no_heading(tmp_path):
+    five(tmp_path)
+    (tmp_path / 'captions.csv').write_text('7.png,lost\n1.png,found\n')
+    found, said = read(tmp_path)
+    assert found.captions[1] == 'found' and "'7.png'" in said[0]
+
+
 def test_captions_for_pictures_in_memory():
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     assert d.Pictures(images, captions=['a', '']).captions == ['a', '']

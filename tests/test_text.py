@@ -9,8 +9,10 @@ from ddpm_teach import DDPM, characters, cosine_schedule, denoising, guided, loa
 from ddpm_teach import sample, save, train, usual
 from ddpm_teach.captions import PHRASES, caption, listed, sayable
 from ddpm_teach.plumbing.draws import Draws
+from ddpm_teach.plumbing.tensor_files import write_tensors
 from ddpm_teach.text import PADDING, START, UNKNOWN
 from ddpm_teach.text import TextUNet, Words, captioned, vocabulary_of
+from test_model_files import raw
 
 
 @pytest.fixture(scope='module')
@@ -135,8 +137,6 @@ FILES = {
 
 @pytest.mark.parametrize('change', FILES)
 def test_absurd_conditioners_are_refused(words, tmp_path, change):
-    from test_model_files import raw
-    from ddpm_teach.plumbing.tensor_files import write_tensors
     path = save(small(words), tmp_path / 'm.safetensors')
     tensors, about = raw(path)
     write_tensors(tensors, path, about | dict(conditioner=FILES[change]))

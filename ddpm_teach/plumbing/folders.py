@@ -21,7 +21,7 @@ from torch import Tensor
 from .checks import (
     check_above_zero, check_one_of, check_order, check_whole, warn_caller)
 from .files import is_ours
-from .sentences import captions_of, split_off
+from .sentences import captions_of, class_as_words, split_off
 from .tensor_files import words_of
 
 # %% ../../nbs/plumbing/folders.ipynb #987e283b
@@ -435,8 +435,8 @@ def read_folder(
     return Folder(images, classes, names, said)
 
 # %% ../../nbs/plumbing/folders.ipynb #27aaa69b
-def warn_of_mirrors(names: list[str]):
-    "Warn of classes that look as if a mirror would make another class of a picture."
+def warn_of_mirrors(names: list[str], captions: list[str] | None = None):
+    "Warn of classes and captions that may not be true of a picture in a mirror."
     words = [name.lower() for name in names]
     signs = len(names) > 1 and all(len(name) == 1 for name in names)
     if signs or {'left', 'right'} <= set(words):
@@ -444,6 +444,13 @@ def warn_of_mirrors(names: list[str]):
             f'image_folder: half of the pictures will be mirrored in training, but the '
             f'classes {", ".join(names[:5])} look like letters, digits or sides; if '
             'a mirrored picture would be none of its class, say mirror=False')
+    texts = set(captions or []) - {class_as_words(name) for name in names}
+    said = ' '.join(texts).lower().split()
+    if {'left', 'right'} & set(said):
+        warn_caller(
+            'image_folder: half of the pictures will be mirrored in training, but '
+            'captions speak of left or right; if that would be wrong of a mirrored '
+            'picture, say mirror=False')
 
 # %% ../../nbs/plumbing/folders.ipynb #3f4430ad
 class _NoPicture(ValueError):

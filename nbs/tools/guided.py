@@ -14,14 +14,14 @@ from torch import Tensor
 
 from ddpm_teach.data import characters
 from ddpm_teach.drawing import sample
-from ddpm_teach.evaluation import evaluate, jackknife, label_coverage, read_labels
-from ddpm_teach.evaluation import in_groups
+from ddpm_teach.evaluation import evaluate, label_coverage, read_labels
 from ddpm_teach.guidance import Labels, LabelUNet, Steered, guided, some_said, steered
 from ddpm_teach.objective import DDPM, denoising
 from ddpm_teach.plumbing.files import stored_file
 from ddpm_teach.plumbing.show import save_grid, to_uint8
 from ddpm_teach.schedule import cosine_schedule
 from ddpm_teach.training import train, usual
+from obey import share
 
 ASKED = ('hairColor', 'skinColor', 'backgroundColor', 'eyesColor', 'glasses')
 RUNS = Path('../runs/guided')
@@ -79,15 +79,6 @@ def right(images: Tensor, asked: Tensor) -> dict[str, Tensor]:
     return found | {'all of them': torch.stack(list(found.values())).all(0)}
 
 
-def share(which: Tensor) -> list[float]:
-    groups = in_groups('pictures', which.double())
-
-    def without(g):
-        kept = [x for i, x in enumerate(groups) if i != g]
-        return torch.cat(kept).mean().item()
-    return [round(x, 4) for x in jackknife(without)]
-
-
 def judged(images: Tensor, asked: Tensor | None = None) -> dict:
     "Obedience, and the measures of notebook 08; variation of what was not asked."
     found = {name: [round(x, 4) for x in estimate]
@@ -97,7 +88,8 @@ def judged(images: Tensor, asked: Tensor | None = None) -> dict:
     unsaid = [row.variation for name, row in rows.items() if name not in ASKED]
     found['unsaid'] = round(sum(unsaid) / len(unsaid), 4)
     if asked is not None:
-        found['right'] = {name: share(x) for name, x in right(images, asked).items()}
+        found['right'] = {
+            name: share(x.tolist()) for name, x in right(images, asked).items()}
     return found
 
 

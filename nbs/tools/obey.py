@@ -143,9 +143,9 @@ def main(path: str):
         result[name] = obedience(model, best, range(1_000, 2_000), template)
     result['leaks'] = leaks(model, best, range(2_000, 2_500))
     result['plain'] = plainly(model)
-    path = stored_file('12_text/obey.json')
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + '\n')
+    stored = stored_file('12_text/obey.json')
+    stored.parent.mkdir(exist_ok=True)
+    stored.write_text(json.dumps(result, indent=1) + '\n')
 
 
 if __name__ == '__main__':
