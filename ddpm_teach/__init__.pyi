@@ -18,6 +18,11 @@ from .drawing import (
     pretrained as pretrained,
     sample as sample,
 )
+from .editing import (
+    back_and_forth as back_and_forth,
+    edit as edit,
+    inpaint as inpaint,
+)
 from .evaluation import (
     Estimate as Estimate,
     copies as copies,

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['USUAL_GUIDANCE', 'pretrained', 'device_of', 'check_shape', 'condition_of', 'asked_of', 'model_of', 'check_request',
-           'wrong_sampler', 'is_sampler', 'sampler_of', 'draw_batch', 'sample', 'interpolate']
+           'wrong_sampler', 'is_sampler', 'sampler_of', 'watched', 'draw_batch', 'sample', 'interpolate']
 
 # %% ../nbs/tools/drawing.ipynb #d4a30005
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,7 @@ from ddpm_teach.plumbing.processes import (
     all_shares, keep_memory, of_main, pick_device, share
 )
 from .plumbing.types import Given
+from .sampling import Step
 
 # %% ../nbs/tools/drawing.ipynb #d4a30007
 @cache
@@ -152,24 +153,31 @@ def sampler_of(sampler: Any = None, steps: int | None = None) -> Callable:
     return partial(sampler, steps=steps)
 
 # %% ../nbs/tools/drawing.ipynb #d4a3000a
+def watched(model: Denoiser, chain: Iterable[Step], progress: bool) -> Tensor:
+    "The pictures at the end of a chain, on the CPU; a bar shows how far it is."
+    from tqdm.auto import tqdm
+    chain = iter(chain)
+    step = next(chain)
+    start = step.t
+    look = dict(desc=f'drawing {len(step.x)}', unit='step', leave=False)
+    with tqdm(total=start, disable=not progress, **look) as bar:
+        for step in chain:
+            bar.update(start - step.t - bar.n)
+    with evaluating(model):
+        return model.decode(step.x).cpu()
+
+
 def draw_batch(
     model: Denoiser, sampler: Callable, seed: int, numbers: range, progress: bool
 ) -> Tensor:
     "The pictures with these numbers, on the CPU."
-    from tqdm.auto import tqdm
     device = device_of(model)
     noise = image_noise(seed, numbers.start, len(numbers), model.shape)
 
     def draw() -> Tensor:
         return noise().to(device)
 
-    T = model.schedule.T
-    look = dict(desc=f'drawing {len(numbers)}', unit='step', leave=False)
-    with tqdm(total=T, disable=not progress, **look) as bar:
-        for step in sampler(model, draw(), draw=draw):
-            bar.update(T - step.t - bar.n)
-    with evaluating(model):
-        return model.decode(step.x).cpu()
+    return watched(model, sampler(model, draw(), draw=draw), progress)
 
 # %% ../nbs/tools/drawing.ipynb #d4a3000b
 def sample(
@@ -266,6 +274,4 @@ def interpolate(
     share_of_b = spread(torch.linspace(0, 1, n).to(device), both)
     mixed = (1 - share_of_b) * both[0] + share_of_b * both[1]
     xt = q_sample(mixed, torch.full((n,), t), model.schedule, draw())
-    *_, last = sampler(model, xt, draw=draw, start=t)
-    with evaluating(model):
-        return model.decode(last.x).cpu()
+    return watched(model, sampler(model, xt, draw=draw, start=t), progress=False)

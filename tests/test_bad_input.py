@@ -38,6 +38,7 @@ NETWORK = d.UNet(channels=(8, 16), groups=4)
 MODEL = d.DDPM(NETWORK, SCHEDULE)
 BYTES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=seeded(0))
 X = d.to_float(BYTES)
+MASK = X[0, 0] > 0
 EPS = torch.randn(2, 3, 32, 32, generator=seeded(1))
 STEPS = torch.tensor([1, T])
 CHAIN = [d.Step(1, X, None), d.Step(0, X, X)]
@@ -253,6 +254,12 @@ COUNTS = [
           lambda n: d.interpolate(X[0], X[1], 2, n, model=MODEL)),
     Count('interpolate', 'seed',
           lambda n: d.interpolate(X[0], X[1], 2, 1, model=MODEL, seed=n), 0),
+    Count('edit', 'n', lambda n: edited(X[0], n=n)),
+    Count('edit', 'seed', lambda n: edited(X[0], seed=n), 0),
+    Count('inpaint', 'n', lambda n: painted(X[0], n=n)),
+    Count('inpaint', 'seed', lambda n: painted(X[0], seed=n), 0),
+    Count('back_and_forth', 'turns',
+          lambda n: list(d.back_and_forth(MODEL, X, turns=n))),
     Count('bits_per_dim', 'per_t', lambda n: d.bits_per_dim(MODEL, BYTES, n), 2),
     Count('bits_per_dim', 'seed',
           lambda n: d.bits_per_dim(MODEL, BYTES, 2, seed=n), 0),
@@ -336,7 +343,7 @@ def count_rows(count):
 def model_rows(name, call):
     """What takes a model refuses what is none; who draws reads a path."""
     rows = [bad(name, 'model', 'a U-Net', lambda: call(NETWORK), 'UNet')]
-    if name not in ('sample', 'interpolate'):
+    if name not in ('sample', 'interpolate', 'edit', 'inpaint'):
         rows.append(bad(name, 'model', 'a path', lambda: call('a.safetensors'), 'str'))
     return rows
 
@@ -409,13 +416,15 @@ for _name, _call in WITH_STEPS.items():
     ROWS += step_rows(_name, _call)
 for _count in COUNTS:
     ROWS += count_rows(_count)
-for _name in ('ancestral', 'ddim', 'dpm_solver'):
+for _name in ('ancestral', 'back_and_forth', 'ddim', 'dpm_solver'):
     ROWS += sampler_rows(_name)
 for _name in ('ddim', 'dpm_solver'):
     ROWS += eta_rows(_name)
 ROWS += model_rows('sample', lambda model: d.sample(1, model=model))
 ROWS += model_rows('interpolate',
                    lambda model: d.interpolate(X[0], X[1], 2, 2, model=model))
+ROWS += model_rows('edit', lambda model: d.edit(X[0], model=model))
+ROWS += model_rows('inpaint', lambda model: d.inpaint(X[0], MASK, model=model))
 ROWS += model_rows('bits_per_dim', lambda model: d.bits_per_dim(model, BYTES))
 ROWS += model_rows('denoising_panel', d.denoising_panel)
 
@@ -842,10 +851,33 @@ def sample_on(device):
     return d.sample(1, model=MODEL, device=device, progress=False)
 
 
+def edited(image, **options):
+    return d.edit(image, model=MODEL, progress=False, **options)
+
+
+def painted(image, mask=MASK, **options):
+    return d.inpaint(image, mask, model=MODEL, progress=False, **options)
+
+
 def mix(a, b=X[1]):
     return d.interpolate(a, b, 2, 2, model=MODEL)
 
 
+for _name, _call in {'edit': edited, 'inpaint': painted}.items():
+    ROWS += table(_name, 'image', _call, some(
+        wrong_pictures(X[0]), 'whole numbers', 'a nan', 'bytes as floats'))
+    ROWS += table(_name, 'image', _call, [
+        ('outside [-1, 1]', 2 * X[0], 'from -2 to 2'), ('bytes', BYTES[0], 'uint8')])
+ROWS += [
+    bad('edit', 'prompt', 'for a model without conditions',
+        lambda: edited(X[0], prompt='blue'), 'without conditions'),
+    bad('edit', 'strength', 'above 1', lambda: edited(X[0], strength=1.5), '1.5'),
+    bad('inpaint', 'mask', 'false everywhere',
+        lambda: painted(X[0], mask=~MASK & MASK), 'false'),
+    bad('inpaint', 'mask', 'numbers', lambda: painted(X[0], mask=X[0, 0]), 'float32'),
+    bad('inpaint', 'mask', 'of another size',
+        lambda: painted(X[0], mask=MASK[:9]), '(9, 32)'),
+]
 ROWS += table('sample', 'device', sample_on,
               [(repr(device), device, repr(device)) for device in DEVICES])
 ROWS += table('interpolate', 'a', mix, some(

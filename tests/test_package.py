@@ -353,6 +353,10 @@ def sampling_calls(m):
         ddim=lambda: list(d.ddim(model, m.eps, start=3)),
         dpm_solver=lambda: list(d.dpm_solver(model, m.eps, steps=3)),
         interpolate=lambda: d.interpolate(x0[0], x0[1], 2, 3, model=model),
+        back_and_forth=lambda: list(d.back_and_forth(model, m.eps, start=3)),
+        edit=lambda: d.edit(x0[0], n=2, model=model, progress=False),
+        inpaint=lambda: d.inpaint(
+            x0[0], x0[0, 0] > 0, n=2, model=model, progress=False),
         sample=lambda: d.sample(1, model=model, seed=0, progress=False),
         steered=lambda: d.steered(model, model, 2.).x0_hat(m.xt, m.t),
         guided=lambda: d.guided(model, None, 2.),

@@ -9,7 +9,7 @@ __all__ = ['complaint', 'check_whole', 'check_above_zero', 'check_number', 'chec
            'warn_of_unit', 'check_alike', 'check_finite', 'check_mixture', 'check_answer', 'check_set',
            'check_returned', 'check_each', 'check_made', 'check_rest', 'takes', 'check_loss_function',
            'check_condition', 'check_bytes', 'check_labels', 'check_captions', 'check_rows', 'check_range',
-           'check_images', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
+           'check_images', 'check_mask', 'check_multiple', 'whole_list', 'check_groups', 'check_unet', 'check_fits']
 
 # %% ../../nbs/plumbing/checks.ipynb #27e3e7c8
 import inspect
@@ -499,6 +499,17 @@ def check_images(name: str, images: Tensor, dims: int = 4, most: float = math.in
                          f'it should be ({many}1 or 3, height, width)')
     if images.is_floating_point():
         check_range(name, images, most)
+
+# %% ../../nbs/plumbing/checks.ipynb #c4ma0001
+def check_mask(name: str, mask: Tensor):
+    """That a mask has something to draw.
+
+    Raises:
+        ValueError: if it is false everywhere.
+    """
+    if not mask.any():
+        raise ValueError(
+            f'{name} is false everywhere, it should be true where to draw')
 
 # %% ../../nbs/plumbing/checks.ipynb #a5ec0002
 def check_multiple(name: str, value, of: int, least: int | None = None) -> int:
