@@ -1,14 +1,16 @@
 """Does a model draw what it is asked for? Prompts, and how they are judged.
 
-`python obey.py MODEL` asks the model of a file in 1,000 prompts, at several scales, and
-writes what the reader of notebook 08 finds into `results/12_text/obey.json`. The scale
-is chosen on other prompts than those that are scored.
+`python obey.py MODEL NAME` asks the model of a file in 1,000 prompts, at several
+scales, and writes what the reader of notebook 08 finds into
+`results/12_text/NAME.json`. The scale is chosen on other prompts than those that are
+scored.
 """
 import json
 import random
 import sys
 import time
 from collections.abc import Callable
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -25,6 +27,8 @@ from ddpm_teach.plumbing.show import to_uint8
 
 SCALES = (1., 1.5, 2., 2.5, 3., 4.)
 JOINTLY = ('hairColor', 'backgroundColor', 'glasses', 'mouth')
+NEW = ('green hair', 'sunglasses', 'flowers in the hair')      # never two in training
+KNOWN = ('blue hair', 'round glasses', 'flowers in the hair')
 NAMED = (*JOINTLY, 'skinColor', 'eyesColor')
 held_out = characters(3_000, seed=1, progress=False)
 
@@ -106,6 +110,30 @@ def leaks(model, scale: float, rows: range) -> dict:
     return result
 
 
+def together(model, scale: float, phrases: tuple[str, ...], n: int = 200) -> list:
+    "The share of pictures that have all that some phrases say."
+    read, _ = read_labels(draw(model, [', '.join(phrases)] * n, scale, 0))
+    wanted = {}
+    for phrase in phrases:
+        wanted |= values_of(phrase)
+    has = torch.ones(n, dtype=torch.bool)
+    for attribute, true in wanted.items():
+        every = held_out.words[attribute]
+        right = torch.tensor([value in true for value in every])
+        has &= right[read[:, list(held_out.words).index(attribute)].long()]
+    return share(has.tolist())
+
+
+def combined(model, scale: float) -> dict:
+    "Of what was never seen together: one, two and three at a time, beside what was."
+    found = {}
+    for phrases in (NEW, KNOWN):
+        for count in (1, 2, 3):
+            for chosen in combinations(phrases, count):
+                found[', '.join(chosen)] = together(model, scale, chosen)
+    return found
+
+
 def grouped(name: str) -> Callable:
     "What counts as another value: with or without glasses, the mood of a mouth."
     values = held_out.words[name]
@@ -125,7 +153,7 @@ def plainly(model, n: int = 2_000) -> dict:
     return {name: [round(x, 5) for x in e] for name, e in measures.items()}
 
 
-def main(path: str):
+def main(path: str, stored_as: str):
     model = load(path)
     result = {'date': time.strftime('%Y-%m-%d'), 'ceiling': {}}
     asked = asked_for(range(1_000, 2_000))
@@ -142,11 +170,12 @@ def main(path: str):
         name = template.__name__
         result[name] = obedience(model, best, range(1_000, 2_000), template)
     result['leaks'] = leaks(model, best, range(2_000, 2_500))
+    result['never two'] = combined(model, best)
     result['plain'] = plainly(model)
-    stored = stored_file('12_text/obey.json')
+    stored = stored_file(f'12_text/{stored_as}.json')
     stored.parent.mkdir(exist_ok=True)
     stored.write_text(json.dumps(result, indent=1) + '\n')
 
 
 if __name__ == '__main__':
-    main(sys.argv[1])
+    main(*sys.argv[1:])
