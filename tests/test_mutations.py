@@ -35,6 +35,8 @@ NOTICING = [
     '06_training',
     '07_sampling',
     '09_fast_sampling',
+    '11_guidance',
+    '12_text',
     'oracles',
     'drawing',
     'hooks',
