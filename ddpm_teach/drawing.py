@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['USUAL_GUIDANCE', 'pretrained', 'device_of', 'check_shape', 'condition_of', 'asked_of', 'model_of', 'check_request',
-           'wrong_sampler', 'is_sampler', 'sampler_of', 'watched', 'draw_batch', 'sample', 'interpolate']
+           'wrong_sampler', 'is_sampler', 'sampler_of', 'watched', 'noise_for', 'draw_batch', 'sample', 'interpolate']
 
 # %% ../nbs/tools/drawing.ipynb #d4a30005
 import inspect
@@ -167,16 +167,20 @@ def watched(model: Denoiser, chain: Iterable[Step], progress: bool) -> Tensor:
         return model.decode(step.x).cpu()
 
 
+def noise_for(
+    model: Denoiser, seed: int, numbers: range, shape: tuple[int, ...]
+) -> Callable[[], Tensor]:
+    "The noise of the pictures with these numbers, where the model is."
+    noise = image_noise(seed, numbers.start, len(numbers), shape)
+    device = device_of(model)
+    return lambda: noise().to(device)
+
+
 def draw_batch(
     model: Denoiser, sampler: Callable, seed: int, numbers: range, progress: bool
 ) -> Tensor:
     "The pictures with these numbers, on the CPU."
-    device = device_of(model)
-    noise = image_noise(seed, numbers.start, len(numbers), model.shape)
-
-    def draw() -> Tensor:
-        return noise().to(device)
-
+    draw = noise_for(model, seed, numbers, model.shape)
     return watched(model, sampler(model, draw(), draw=draw), progress)
 
 # %% ../nbs/tools/drawing.ipynb #d4a3000b

@@ -3,9 +3,8 @@
 `python words_model.py 1 8` trains on 100,000 characters for 8 epochs;
 `python words_model.py 2 8` goes on from what that has stored, for as many again, and so
 on. In each piece the rate falls to zero, so that each ends with a model that can be
-used. (A rate that stays high for 4,600 steps ruins it: the weights grow until words
-are heard anywhere.) Stopped, a piece goes on when it is called again. Models, logs and
-previews are in `runs/words/`.
+used. Stopped, a piece goes on when it is called again. Models, logs and previews are in
+`runs/words/`.
 """
 import sys
 from dataclasses import replace
