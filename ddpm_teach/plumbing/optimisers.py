@@ -60,6 +60,7 @@ class Muon(torch.optim.AdamW):
         lr: of AdamW.
         times: the rate of matrices, in those of AdamW.
         momentum: the share that the average of the gradients keeps.
+        decay: of the weights, in rates.
     """
 
     def __init__(
@@ -68,13 +69,14 @@ class Muon(torch.optim.AdamW):
         lr: float,
         times: float = 5.,
         momentum: float = .95,
+        decay: float = .01,
     ):
         weights = list(parameters)
         groups = [
             dict(params=[w for w in weights if w.ndim > 1], matrices=True),
             dict(params=[w for w in weights if w.ndim < 2], matrices=False)]
         filled = [group for group in groups if group['params']]
-        super().__init__(filled, lr, betas=(.9, .99), weight_decay=.01, fused=True)
+        super().__init__(filled, lr, betas=(.9, .99), weight_decay=decay, fused=True)
         self.defaults |= dict(times=times, momentum=momentum)
 
     def memory(self, weight: nn.Parameter) -> Tensor:

@@ -69,13 +69,6 @@ def early_times(n: int, schedule, draws) -> Tensor:
     return 1 + (draws.uniform(NOISE, n).square() * schedule.T).long()
 
 
-def firm(parameters, lr: float) -> Muon:
-    "Muon with ten times the weight decay of matrices."
-    optimiser = Muon(parameters, lr)
-    optimiser.param_groups[0]['weight_decay'] *= 10
-    return optimiser
-
-
 # Networks: the default, changed in one place.
 
 def quiet() -> UNet:
@@ -158,6 +151,7 @@ class Recipe(NamedTuple):
 BEFORE = Recipe(optimiser=adamw, rate=half_a_cosine)         # the default before
 MUON = Recipe()
 PEER = Recipe(of_denoising_diffusion_pytorch, adamw)
+FIRM = partial(Muon, decay=.1)
 WIDE = partial(UNet, channels=(80, 80))
 TWO = partial(UNet, channels=(64, 64))
 DEEP = partial(UNet, channels=(48, 96, 128))
@@ -169,8 +163,8 @@ RECIPES = {
     'muon, constant': Recipe(rate=constant),
     'muon': MUON,
     'muon, 20 epochs': MUON._replace(epochs=20),
-    'decay .1': Recipe(optimiser=firm),
-    'decay .1, 20 epochs': Recipe(optimiser=firm, epochs=20),
+    'decay .1': Recipe(optimiser=FIRM),
+    'decay .1, 20 epochs': Recipe(optimiser=FIRM, epochs=20),
     'rate 1e-3': Recipe(lr=1e-3),
     'rate 4e-3': Recipe(lr=4e-3),
     'batch 32': Recipe(batch_size=32),

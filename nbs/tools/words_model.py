@@ -8,6 +8,7 @@ used. Stopped, a piece goes on when it is called again. Models, logs and preview
 """
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from ddpm_teach.data import Pictures, characters
 from ddpm_teach.model_files import load
 from ddpm_teach.objective import DDPM, denoising
 from ddpm_teach.plumbing.draws import Draws
+from ddpm_teach.plumbing.optimisers import Muon
 from ddpm_teach.schedule import cosine_schedule
 from ddpm_teach.text import TextUNet, Words, captioned, vocabulary_of
 from ddpm_teach.training import train, usual
@@ -48,7 +50,9 @@ def piece(number: int, epochs: int):
     model = load(before) if number > 1 else new_model(data)
     objective = denoising(given=captioned(model.conditioner))
     hooks = usual(Path(f'../runs/words/{number}'))
-    train(model, data, epochs, objective=objective, seed=number, hooks=hooks)
+    train(
+        model, data, epochs, objective=objective, optimiser=partial(Muon, decay=.1),
+        batch_size=128, seed=number, hooks=hooks)
 
 
 if __name__ == '__main__':
