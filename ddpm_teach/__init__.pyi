@@ -74,6 +74,11 @@ from .hooks import (
 from .inception import (
     inception_features as inception_features,
 )
+from .latents import (
+    Autoencoder as Autoencoder,
+    encoded as encoded,
+    reconstruction as reconstruction,
+)
 from .model_files import (
     load as load,
     save as save,

@@ -314,7 +314,8 @@ def draw_as(asked: SimpleNamespace):
     check_places(asked)
     sampler = sampler_for(asked)
     device = None if asked.device is None else pick_device(asked.device)
-    model = model_of(asked.model, device)
+    said = asked.without if asked.prompt is None else asked.prompt
+    model = model_of(asked.model, device, said)
     check_shape(model)
     check_places(asked, model.shape)
     watched = is_main() and in_terminal()             # from here on processes meet
@@ -347,7 +348,8 @@ def draw_as(asked: SimpleNamespace):
 @option('--without', metavar='WORDS', help='What there should be less of.')
 @option('-n', 'n', type=Whole(), default=16, help='How many.')
 @option('--model', type=PATH, metavar='FILE',
-        help='A file that train wrote, or its folder.  [default: the model that ships]')
+        help='A file that train wrote, or its folder; or one that ships: characters '
+             'or words.  [default: words for a prompt]')
 @option('--out', type=PATH, metavar='FILE', default='samples.png',
         help='A .png or .webp file; with --separate a folder.')
 @option('--seed', type=Whole(0),
@@ -364,12 +366,12 @@ def draw_as(asked: SimpleNamespace):
 def _sample(**options):
     """Draw pictures into a PNG file.
 
-    PROMPT says of what, for a model that was trained with words.
+    PROMPT says of what; the command words lists what can be said.
 
     \b
     Examples:
       python -m ddpm_teach sample -n 64 --seed 1 --out grid.png
-      python -m ddpm_teach sample "a red fox" --model runs/foxes
+      python -m ddpm_teach sample "long blue hair, round glasses, smiling"
       python -m ddpm_teach sample --model runs/mine --steps 10
       python -m ddpm_teach sample -n 100 --separate --out faces
       python -m ddpm_teach sample --gif chain.gif

@@ -33,7 +33,7 @@ def asked_about(
 ) -> tuple[Denoiser, Tensor]:
     "A model that was asked for n pictures, and `image` in its terms, n times."
     check_images('image', image, 3, most=1.001)
-    model = model_of(model)
+    model = model_of(model, prompt=prompt)
     given = None if prompt is None else condition_of(model, prompt, n)
     with evaluating(model):
         x0 = model.encode(image[None].to(device_of(model)))

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'NETWORKS', 'LIMITS', 'CONDITIONERS', 'LATER', 'WRAPPERS', 'name_in', 'wrapper', 'bare', 'plain_names',
-           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_config', 'save',
-           'at_most', 'as_today', 'class_of', 'conditioner_of', 'empty_network', 'tensors_of_model', 'file_of_model',
-           'load']
+           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_config', 'written',
+           'save', 'at_most', 'as_today', 'class_of', 'said_of', 'conditioner_of', 'empty_part', 'empty_parts',
+           'tensors_of_model', 'file_of_model', 'load']
 
 # %% ../nbs/tools/model_files.ipynb #30de0005
 import importlib
@@ -40,6 +40,7 @@ CONDITIONERS = {}                   # name: class that keeps its arguments in .c
 LATER = {                           # names that later lessons register
     'text_unet': 'ddpm_teach.text',
     'words': 'ddpm_teach.text',
+    'autoencoder': 'ddpm_teach.latents',
 }
 
 
@@ -166,6 +167,14 @@ def check_savable(model: nn.Module):
             f'model is a {type(model).__name__}, of which a file would not hold all; '
             'it should be a DDPM')
     check_config(bare(model.network))
+    if model.coder is not None:
+        kind = type(model.coder)
+        if name_in(NETWORKS, kind) is None:
+            raise ValueError(
+                f'model has a coder of the kind {kind.__name__}, which cannot be '
+                'written; it should be one with its arguments in `config`, whose class '
+                'is in ddpm_teach.model_files.NETWORKS under a name')
+        check_config(model.coder)
     if model.conditioner is not None:
         kind = type(model.conditioner)
         if name_in(CONDITIONERS, kind) is None:
@@ -185,6 +194,15 @@ def check_config(made: Any):
         raise ValueError(f'model cannot be written: {error}') from None
 
 # %% ../nbs/tools/model_files.ipynb #30de0008
+def written(part: str, module: nn.Module, half: bool) -> dict[str, Tensor]:
+    "The weights of a part of a model, under the names that they have in a file."
+    tensors = {}
+    for name, weight in separate(state_of(module)).items():
+        halved = half and weight.is_floating_point()
+        tensors[f'{part}.{name}'] = weight.half() if halved else weight
+    return tensors
+
+
 @typed
 def save(model: nn.Module, path: str | Path, half: bool = False) -> Path:
     """Write a model to one file, whole or not at all.
@@ -202,10 +220,7 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> Path:
     check_savable(model)
     model = bare(model)
     network = bare(model.network)
-    tensors = {}
-    for name, weight in separate(state_of(network)).items():
-        halved = half and weight.is_floating_point()
-        tensors[f'network.{name}'] = weight.half() if halved else weight
+    tensors = written('network', network, half)
     tensors['betas'] = model.schedule.betas
     about = dict(format=FORMAT, network=network.config, predicts=model.predicts)
     kind = name_in(NETWORKS, type(network))
@@ -213,6 +228,10 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> Path:
         about['kind'] = kind
     if model.limit is not clip:
         about['limit'] = name_in(LIMITS, model.limit)
+    if model.coder is not None:
+        tensors |= written('coder', model.coder, half)
+        name = name_in(NETWORKS, type(model.coder))
+        about['coder'] = dict(kind=name, arguments=model.coder.config)
     if model.conditioner is not None:
         name = name_in(CONDITIONERS, type(model.conditioner))
         about['conditioner'] = dict(kind=name, arguments=model.conditioner.config)
@@ -260,13 +279,21 @@ def class_of(what: str, kind: str, registry: dict) -> type:
     return registry[kind]
 
 
-def conditioner_of(about: dict) -> Any:
-    "What makes the conditions of a model in a file; None for a model without."
-    said = about.get('conditioner')
+def said_of(part: str, about: dict) -> dict | None:
+    "Kind and arguments of a part that a model may have; None for one without."
+    said = about.get(part)
     if said is None:
         return None
     if not isinstance(said, dict) or said.keys() != {'kind', 'arguments'}:
-        raise ValueError(f'its conditioner is {str(said)[:80]}, of no known form')
+        raise ValueError(f'its {part} is {str(said)[:80]}, of no known form')
+    return said
+
+
+def conditioner_of(about: dict) -> Any:
+    "What makes the conditions of a model in a file; None for a model without."
+    said = said_of('conditioner', about)
+    if said is None:
+        return None
     kind = class_of('conditioner', said['kind'], CONDITIONERS)
     check_arguments(said['arguments'], kind)
     try:
@@ -276,11 +303,9 @@ def conditioner_of(about: dict) -> Any:
         raise ValueError(f'its conditioner cannot be made: {said}') from None
 
 # %% ../nbs/tools/model_files.ipynb #30de0021
-def empty_network(about: dict, tensors: int) -> nn.Module:
-    "The network that a file with so many tensors describes, on the device meta."
-    kind = about.get('kind', 'unet')
-    network = class_of('network', kind, NETWORKS)
-    config = about.get('network')
+def empty_part(part: str, kind: str, config: dict, tensors: int) -> nn.Module:
+    "What a file with so many tensors describes, on the device meta."
+    network = class_of(part, kind, NETWORKS)
     check_arguments(config, network)
     if kind == 'unet':
         config = as_today(config)
@@ -288,7 +313,18 @@ def empty_network(about: dict, tensors: int) -> nn.Module:
         with torch.device('meta'), at_most(tensors):
             return network(**config)
     except Exception as error:           # whatever a class makes of odd arguments
-        raise ValueError(f'its network cannot be built: {str(error)[:120]}') from None
+        raise ValueError(f'its {part} cannot be built: {str(error)[:120]}') from None
+
+
+def empty_parts(about: dict, tensors: int) -> dict[str, nn.Module]:
+    "The network that such a file describes, and the coder if it has one."
+    kind = about.get('kind', 'unet')
+    found = {'network': empty_part('network', kind, about.get('network'), tensors)}
+    coder = said_of('coder', about)
+    if coder is not None:
+        kind, config = coder['kind'], coder['arguments']
+        found['coder'] = empty_part('coder', kind, config, tensors)
+    return found
 
 # %% ../nbs/tools/model_files.ipynb #30de000b
 def tensors_of_model(about: dict, found: Found) -> dict[str, Tensor]:
@@ -310,8 +346,10 @@ def tensors_of_model(about: dict, found: Found) -> dict[str, Tensor]:
             f'its betas have shape {shape}, it should be (T,) with T from 1 to '
             '1,000,000')
     conditioner_of(about)                # refused before any weight is read
-    weights = empty_network(about, len(found)).state_dict()
-    wanted = {f'network.{name}': weight for name, weight in weights.items()}
+    wanted = {}
+    for part, module in empty_parts(about, len(found)).items():
+        for name, weight in module.state_dict().items():
+            wanted[f'{part}.{name}'] = weight
     wanted['betas'] = torch.empty(shape, dtype=torch.float64, device='meta')
     return wanted
 
@@ -362,11 +400,15 @@ def load(path: str | Path, device: str | torch.device | None = None) -> DDPM:
         schedule = Schedule(tensors.pop('betas'))
         if not all(weight.isfinite().all() for weight in tensors.values()):
             raise ValueError('some of its weights are not finite numbers')
-    network = empty_network(about, len(tensors))
-    weights = {}
-    for name, kind in network.state_dict().items():
-        weights[name] = tensors[f'network.{name}'].to(kind.dtype)
-    network.load_state_dict(weights, assign=True)
+    parts = empty_parts(about, len(tensors))
+    for part, module in parts.items():
+        weights = {}
+        for name, kind in module.state_dict().items():
+            weights[name] = tensors[f'{part}.{name}'].to(kind.dtype)
+        module.load_state_dict(weights, assign=True)
     limit = LIMITS[about.get('limit', 'clip')]
-    model = DDPM(network, schedule, about['predicts'], limit, conditioner_of(about))
+    conditioner = conditioner_of(about)
+    model = DDPM(
+        schedule=schedule, predicts=about['predicts'], limit=limit,
+        conditioner=conditioner, **parts)
     return model.to(device).eval()

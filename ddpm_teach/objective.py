@@ -92,6 +92,8 @@ class DDPM(Denoiser):
         predicts: 'eps' (eq. 14), 'x0', or 'v' (Salimans and Ho 2022).
         limit: as in `Denoiser`.
         conditioner: makes conditions; its `nothing(n)` is what is given for none.
+        coder: what `encode` and `decode` ask, such as an `Autoencoder`; it is not
+            trained with the network.
     """
 
     @typed
@@ -102,12 +104,16 @@ class DDPM(Denoiser):
         predicts: str = 'x0',
         limit: Callable | None = clip,
         conditioner: Callable | None = None,
+        coder: nn.Module | None = None,
     ):
         super().__init__(schedule, getattr(network, 'shape', None), limit)
         check_one_of('predicts', predicts, TO_X0)
         self.network = network
         self.predicts = predicts
         self.conditioner = conditioner
+        self.coder = coder
+        if coder is not None:
+            coder.requires_grad_(False)
 
     @typed
     def forward(
@@ -128,6 +134,12 @@ class DDPM(Denoiser):
     def belief(self, xt: Tensor, t: Tensor, given: Given | None = None) -> Tensor:
         prediction = self(xt, t, given).to(xt.dtype)
         return TO_X0[self.predicts](prediction, xt, t, self.schedule)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        return pictures if self.coder is None else self.coder.encode(pictures)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x if self.coder is None else self.coder.decode(x)
 
     def bound(self, given: Given | None) -> Denoiser:
         "This model with a condition: one row for all pictures, or one for each."

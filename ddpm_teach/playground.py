@@ -561,7 +561,7 @@ def words_panel(
         n: pictures in a row, 1 or more.
     """
     check_whole('n', n)
-    model = pretrained() if model is None else model
+    model = pretrained('words') if model is None else model
     if getattr(model, 'conditioner', None) is None:
         raise ValueError(
             'model was trained without words, it should be one that `train` made with '

@@ -739,6 +739,24 @@ ROWS += [
 ]
 
 
+CODER = d.Autoencoder((8, 16), size=32)
+ROWS += table('Autoencoder', 'channels', d.Autoencoder, [
+    ('a number', 64, '64'),
+    ('a word', '64', "'64'"),
+    ('zero among them', (64, 0), '0'),
+])
+ROWS += [
+    bad('Autoencoder', 'size', 'odd', lambda: d.Autoencoder(size=33), '33'),
+    bad('Autoencoder', 'latent', 'zero', lambda: d.Autoencoder(latent=0), '0'),
+    bad('Autoencoder', 'pictures', 'one', lambda: CODER.encode(X[0]), '(3, 32, 32)'),
+    bad('encoded', 'data', 'a tensor', lambda: d.encoded(CODER, X), 'float32'),
+    bad('encoded', 'autoencoder', 'a network',
+        lambda: d.encoded(NETWORK, d.Pictures(d.to_uint8(X))), 'UNet'),
+    bad('reconstruction', 'weight', 'zero',
+        lambda: d.reconstruction(weight=0.), '0'),
+]
+
+
 ROWS += [
     bad('DDPM', 'network', 'a class', lambda: d.DDPM(d.UNet, SCHEDULE), 'class UNet'),
     bad('DDPM', 'network', 'a schedule', lambda: d.DDPM(SCHEDULE, NETWORK), 'Schedule'),

@@ -407,8 +407,18 @@ def word_calls(m):
     )
 
 
+def latent_calls(m):
+    coder = d.Autoencoder((8, 16), size=32)
+    batch = m.data.rows(torch.arange(4))
+    return dict(
+        Autoencoder=lambda: coder.decode(coder.encode(m.x0)),
+        encoded=lambda: d.encoded(coder, m.data, progress=False),
+        reconstruction=lambda: d.reconstruction()(coder, batch, d.Draws(0, 0)),
+    )
+
+
 ROOMS = [picture_calls, data_calls, schedule_calls, formula_calls, model_calls,
-         training_calls, sampling_calls, evaluation_calls, word_calls]
+         training_calls, sampling_calls, evaluation_calls, word_calls, latent_calls]
 
 
 def test_every_export_works_without_a_notebook(tmp_path):

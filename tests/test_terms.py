@@ -48,6 +48,8 @@ TERMS = {
     r'\btokens?\b': '12',
     r'vocabulary': '12',
     r'\bcaption': '12',
+    r'autoencoder': '13',
+    r'\blatents?\b': '13',
 }
 POINTER = r'[^.\n]*\bnotebooks? \d\d[^.\n]*'       # a sentence that says: later
 

@@ -133,9 +133,9 @@ ROOMS = {
         ),
         Mistake(
             'labels do not follow the mirror',
-            where='Pictures.rows',
-            right='1 - labels[turned, column]',
-            wrong='labels[turned, column]',
+            where='labels_in_mirror',
+            right='1 - seen[:, column]',
+            wrong='seen[:, column]',
             check='01_data: right < 2 < wrong',
         ),
         Mistake(
