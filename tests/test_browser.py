@@ -196,6 +196,19 @@ def pull_noise(page):
     return noising
 
 
+def ask_for(page):
+    """Another prompt, with a word changed."""
+    asking = page.locator('.widget-vbox', has=page.get_by_label('prompt')).last
+    asking.scroll_into_view_if_needed()
+    asking.get_by_label('prompt').fill('red hair, glasses')
+    asking.get_by_label('word', exact=True).fill('red')
+    asking.get_by_label('instead').fill('green')
+    button(asking, 'draw').click()
+    both = page.locator('img[alt$="red hair, glasses; green hair, glasses"]')
+    both.last.wait_for(timeout=60_000)
+    shoot(page, 'asking')
+
+
 def draw_and_stop(page):
     """Along a chain; a new one, stopped."""
     again = page.get_by_role('button', name='draw again')
@@ -228,6 +241,7 @@ def train_and_stop(page):
 
 def test_sliders_and_buttons(page, lab):
     run_all(page, lab('tools/playground.ipynb'))
+    ask_for(page)
     noising = pull_noise(page)
     draw_and_stop(page)
     train_and_stop(page)

@@ -224,6 +224,12 @@ def test_no_lesson_is_long(path):
     assert prose_of(path) <= 3000
 
 
+def test_the_course_is_not_long():
+    """01 to 09, what is folded included."""
+    course = [path for path in LESSONS if '01' <= path.stem[:2] <= '09']
+    assert sum(map(prose_of, course)) <= 20_000
+
+
 def test_minutes_on_the_front_page():
     """A hundred words or forty lines of code a minute, in steps of five."""
     index = (ROOT / 'nbs' / 'index.ipynb').read_text(encoding='utf-8')

@@ -218,12 +218,26 @@ def drawn_by(model: DDPM, seed: int) -> Tensor:
     return sample(1_000, model=model, steps=10, seed=seed, progress=False)
 
 
+def roughness(images: Tensor) -> list[float]:
+    """Standard deviation in the upper left corner, which is of one colour in most.
+
+    The median over pictures; the interval is that of its rank.
+    """
+    corner = images[:, :, :5, :5]
+    off = (corner - corner.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).sqrt()
+    off = off.sort().values.tolist()
+    n = len(off)
+    reach = .98 * n**.5
+    return [off[n // 2], off[int(n / 2 - reach)], off[int(n / 2 + reach)]]
+
+
 def judged(drawn: Tensor, data) -> dict:
     "Estimates of the measures of notebook 08, as lists."
     real = characters(2_000, seed=1, progress=False)
     found = evaluate(drawn, data, real)
     fine = [features(images)[:, 6:12] for images in (drawn, real.images)]
     found['fine_detail'] = kernel_distance(*fine)
+    found['roughness'] = roughness(drawn)
     return {name: [round(x, 5) for x in estimate] for name, estimate in found.items()}
 
 
