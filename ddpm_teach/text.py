@@ -8,7 +8,6 @@ __all__ = ['PADDING', 'START', 'UNKNOWN', 'words_in', 'Words', 'warn_of_unknown'
 
 # %% ../nbs/12_text.ipynb #te649d69
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
@@ -20,7 +19,8 @@ from torch.nn import functional as F
 from .captions import caption
 from .data import Batch
 from .model_files import CONDITIONERS, NETWORKS
-from .plumbing.checks import check_fits, check_groups, check_whole
+from .plumbing.checks import (
+    check_fits, check_groups, check_whole, warn_caller)
 from .plumbing.draws import CONDITION, Draws
 from .plumbing.types import Count, Given, Share, short_repr, typed
 from .unet import ResBlock, UNet
@@ -79,7 +79,7 @@ def warn_of_unknown(word: str, vocabulary: list[str]):
     near = get_close_matches(word, vocabulary, n=1, cutoff=.7)
     remedy = f'the nearest by its letters is {near[0]!r}' if near else (
         '`sayable()` lists what can be said')
-    warnings.warn(f'this model does not know the word {word!r}; {remedy}', stacklevel=3)
+    warn_caller(f'this model does not know the word {word!r}; {remedy}')
 
 # %% ../nbs/12_text.ipynb #te075127
 def vocabulary_of(texts: Sequence[str], least: int = 1) -> list[str]:

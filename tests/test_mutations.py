@@ -37,6 +37,7 @@ NOTICING = [
     '09_fast_sampling',
     '11_guidance',
     '12_text',
+    '13_latents',
     'oracles',
     'drawing',
     'hooks',

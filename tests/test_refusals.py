@@ -230,4 +230,5 @@ def test_every_so_many_moments():
 
 
 def test_the_model_that_ships_can_be_loaded():
-    assert d.pretrained.__wrapped__().network.shape == (3, 32, 32)
+    for name in ('characters', 'words'):
+        assert d.pretrained.__wrapped__(name).network.shape == (3, 32, 32)

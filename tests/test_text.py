@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ddpm_teach import DDPM, characters, cosine_schedule, denoising, guided, load
-from ddpm_teach import sample, save, train, usual
+from ddpm_teach import pretrained, read_labels, sample, save, to_uint8, train, usual
 from ddpm_teach.captions import PHRASES, caption, listed, sayable
 from ddpm_teach.plumbing.draws import Draws
 from ddpm_teach.plumbing.tensor_files import write_tensors
@@ -143,3 +143,25 @@ def test_absurd_conditioners_are_refused(words, tmp_path, change):
     with pytest.raises(ValueError, match='cannot be used') as error:
         load(path)
     assert 'conditioner' in str(error.value)
+
+
+def test_the_model_that_ships_draws_what_it_is_told():
+    prompts = ['green hair, a mint background', 'red hair, sunglasses'] * 8
+    images = sample(16, prompts, steps=10, seed=0, progress=False)
+    read, _ = read_labels(to_uint8(images))
+    values = characters(1, progress=False).words
+    seen = {name: [every[k] for k in read[:, i].long().tolist()]
+            for i, (name, every) in enumerate(values.items())}
+    assert seen['hairColor'].count('green') >= 7
+    assert seen['hairColor'].count('red') >= 7
+    assert seen['backgroundColor'][::2].count('mint') >= 7
+    assert seen['glasses'][1::2].count('variant02') >= 6
+
+
+def test_which_model_ships_is_chosen_by_name():
+    given = dict(steps=2, seed=0, progress=False)
+    told = sample(1, 'blue hair', **given)
+    assert torch.equal(told, sample(1, 'blue hair', model='words', **given))
+    assert torch.equal(sample(1, **given), sample(1, model='characters', **given))
+    with pytest.raises(ValueError, match="'no', it should be one of"):
+        pretrained('no')

@@ -681,5 +681,56 @@ ROOMS = {
             check='12_text: (usual[:, 1:] == PADDING).all(1)',
         ),
     ],
+    'latents': [
+        Mistake(
+            'latents not divided by their spread',
+            where='Autoencoder.encode',
+            right='self.latent(pictures)[0] / self.scale',
+            wrong='self.latent(pictures)[0]',
+            check='13_latents: abs(again_encoded.x.std() - 1) < .05',
+        ),
+        Mistake(
+            'latents decoded without their scale',
+            where='Autoencoder.decode',
+            right='x * self.scale',
+            wrong='x',
+            check='13_latents: (after - same).abs().max() < 1e-5',
+        ),
+        Mistake(
+            'the variance of a latent used as its deviation',
+            where='reconstruction_loss',
+            right='var.sqrt()',
+            wrong='var',
+            check='13_latents: abs(known.z.mean() - 2) < .05 and ...',
+        ),
+        Mistake(
+            'the cost of a latent per picture, not per number',
+            where='reconstruction_loss',
+            right='batch.x0.numel()',
+            wrong='len(batch.x0)',
+            check='13_latents: abs(value - (.5 + .1 * kl / 16)) < 1e-5',
+        ),
+        Mistake(
+            'edges in one direction only',
+            where='lines_too',
+            right='off.abs().mean() + across + down',
+            wrong='off.abs().mean() + down + down',
+            check='13_latents: abs(missed - plain - 2 * 2 * 8 / 56) < 1e-6',
+        ),
+        Mistake(
+            'mirrored latents with the labels of the others',
+            where='encoded',
+            right='labels_in_mirror(labels, data.words)',
+            wrong='labels',
+            check='13_latents: torch.equal(latents.labels[:16, flip], ...)',
+        ),
+        Mistake(
+            'latents clipped like pictures',
+            where='Denoiser.x0_hat',
+            right='x0 if self.limit is None else self.limit(x0)',
+            wrong='clip(x0)',
+            check="13_latents: ends['no limit'] < 1e-4 and ...",
+        ),
+    ],
 }
 MISTAKES = [mistake for room in ROOMS.values() for mistake in room]
