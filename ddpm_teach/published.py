@@ -746,6 +746,10 @@ def to_diffusers(
     """
     if not isinstance(model, DDPM):
         raise TypeError(f'model is a {type(model).__name__}, it should be a DDPM')
+    if model.coder is not None:
+        raise ValueError(
+            'model draws latents, which a DDPMPipeline does not decode; it should be '
+            'one without a coder')
     path = Path(path).expanduser()
     unet = _config_of(model.network)
     scheduler = _scheduler_config(model, variance)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import torch
 
 import ddpm_teach as d
@@ -32,12 +33,8 @@ def test_a_file_holds_the_coder(tmp_path):
 def test_a_coder_without_a_name_is_refused_before_the_training(tmp_path):
     model = model_with_coder()
     model.coder = torch.nn.Identity()
-    try:
+    with pytest.raises(ValueError, match='coder of the kind Identity'):
         d.save(model, tmp_path / 'model.safetensors')
-    except ValueError as error:
-        assert 'coder of the kind Identity' in str(error)
-    else:
-        raise AssertionError('it was written')
 
 
 def test_training_leaves_the_coder_alone(tmp_path):
@@ -63,3 +60,8 @@ def test_mirrors_are_encoded_too():
     assert len(latents) == 6 and torch.allclose(latents.x[3:], turned, atol=1e-5)
     data.mirror = False
     assert len(d.encoded(coder, data, progress=False)) == 3
+
+
+def test_a_pipeline_does_not_decode(tmp_path):
+    with pytest.raises(ValueError, match='should be one without a coder'):
+        d.to_diffusers(model_with_coder(), tmp_path / 'pipeline')
