@@ -371,7 +371,7 @@ def _sample(**options):
     \b
     Examples:
       python -m ddpm_teach sample -n 64 --seed 1 --out grid.png
-      python -m ddpm_teach sample "long blue hair, round glasses, smiling"
+      python -m ddpm_teach sample "long blue hair, round glasses"
       python -m ddpm_teach sample --model runs/mine --steps 10
       python -m ddpm_teach sample -n 100 --separate --out faces
       python -m ddpm_teach sample --gif chain.gif

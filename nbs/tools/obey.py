@@ -1,10 +1,9 @@
 """Does a model draw what it is asked for? Prompts, and how they are judged.
 
 `python obey.py MODEL NAME` asks a model, `words` or that of a file, in 1,000 prompts,
-at several scales, and writes what the reader of notebook 08 finds into
-`results/12_text/NAME.json`. The scale is chosen on other prompts than those that are
-scored: the smallest that obeys as well as any. `torchrun --nproc-per-node 2 obey.py
-words words` shares the drawing between two processes.
+and writes what the reader of notebook 08 finds into `results/12_text/NAME.json`. Each
+scale is tried on 300 other prompts. Stopped, it goes on when it is called again.
+`torchrun --nproc-per-node 2 obey.py words words` shares the drawing between processes.
 """
 import json
 import random
@@ -20,7 +19,7 @@ from ddpm_teach.captions import (
     HAIR_COLORS, listed, phrases_for, please_draw, values_of
 )
 from ddpm_teach.data import Pictures, characters
-from ddpm_teach.drawing import model_of, sample
+from ddpm_teach.drawing import USUAL_GUIDANCE, model_of, sample
 from ddpm_teach.evaluation import Estimate, evaluate, read_labels
 from ddpm_teach.plumbing.files import stored_file
 from ddpm_teach.plumbing.show import to_uint8
@@ -87,6 +86,12 @@ def obedience(
     asked = asked_for(rows, seed)
     images = draw(model, [template(said) for said in asked], scale, seed)
     return {name: share(answers) for name, answers in found(images, asked).items()}
+
+
+def ceiling(rows: range) -> dict:
+    "What the reader says of the real pictures that are described."
+    real = found(held_out.images[rows.start:rows.stop], asked_for(rows))
+    return {name: share(answers) for name, answers in real.items()}
 
 
 def leaks(model, scale: float, rows: range) -> dict:
@@ -156,33 +161,29 @@ def plainly(model, n: int = 2_000) -> dict:
     return {name: [round(x, 5) for x in e] for name, e in measures.items()}
 
 
-def mildest(by_scale: dict) -> float:
-    "The smallest scale that obeys as well as any, within the interval of the best."
-    joint = {scale: found['jointly'] for scale, found in by_scale.items()}
-    _, low, _ = max(joint.values())
-    return min(scale for scale, (value, _, _) in joint.items() if value >= low)
-
-
 def main(path: str, stored_as: str):
     model = model_of(path)
-    result = {'date': time.strftime('%Y-%m-%d'), 'steps': STEPS}
-    asked = asked_for(range(1_000, 2_000))
-    real = found(held_out.images[1_000:2_000], asked)
-    result['ceiling'] = {name: share(answers) for name, answers in real.items()}
-    result['by scale'] = {}
-    for scale in SCALES:
-        result['by scale'][scale] = obedience(model, scale, range(300))
-        print(scale, result['by scale'][scale], flush=True)
-    best = mildest(result['by scale'])
-    result['best'] = best
-    result['scored'] = obedience(model, best, range(1_000, 2_000))
-    result['please_draw'] = obedience(model, best, range(1_000, 2_000), please_draw)
-    result['leaks'] = leaks(model, best, range(2_000, 2_250))
-    result['never two'] = combined(model, best)
-    result['plain'] = plainly(model)
     stored = stored_file(f'12_text/{stored_as}.json')
     stored.parent.mkdir(exist_ok=True)
-    stored.write_text(json.dumps(result, indent=1) + '\n')
+    known = json.loads(stored.read_text()) if stored.exists() else {'steps': STEPS}
+
+    def keep(name: str, make: Callable, *arguments):
+        "Add to what is stored, unless it is there."
+        if name not in known:
+            known[name] = make(*arguments)
+            stored.write_text(json.dumps(known, indent=1) + '\n')
+            print(time.strftime('%T'), name, known[name], flush=True)
+
+    keep('date', time.strftime, '%Y-%m-%d')
+    for scale in SCALES:
+        keep(f'scale {scale:g}', obedience, model, scale, range(300))
+    keep('ceiling', ceiling, range(1_000, 2_000))
+    usual = USUAL_GUIDANCE
+    keep('scored', obedience, model, usual, range(1_000, 2_000))
+    keep('please_draw', obedience, model, usual, range(1_000, 2_000), please_draw)
+    keep('plain', plainly, model)
+    keep('never two', combined, model, usual)
+    keep('leaks', leaks, model, usual, range(2_000, 2_250))
 
 
 if __name__ == '__main__':
