@@ -64,7 +64,7 @@ def test_panels_come_first_in_the_playground():
     panels = [i for i, source in enumerate(sources)
               if re.fullmatch(r'\w+_panel\(\)', source)]
     code = [i for i, source in enumerate(sources) if source.startswith('#| export')]
-    assert len(panels) == 4 and max(panels) < min(code)
+    assert len(panels) == 5 and max(panels) < min(code)
 
 
 SEEN = ('stream', 'display_data', 'execute_result')
