@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'NETWORKS', 'LIMITS', 'CONDITIONERS', 'LATER', 'WRAPPERS', 'name_in', 'wrapper', 'bare', 'plain_names',
-           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_config', 'written',
-           'save', 'at_most', 'as_today', 'class_of', 'said_of', 'conditioner_of', 'empty_part', 'empty_parts',
-           'tensors_of_model', 'file_of_model', 'load']
+           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_part',
+           'check_config', 'written', 'save', 'at_most', 'as_today', 'class_of', 'said_of', 'conditioner_of',
+           'empty_part', 'empty_parts', 'tensors_of_model', 'file_of_model', 'load']
 
 # %% ../nbs/tools/model_files.ipynb #30de0005
 import importlib
@@ -167,22 +167,22 @@ def check_savable(model: nn.Module):
             f'model is a {type(model).__name__}, of which a file would not hold all; '
             'it should be a DDPM')
     check_config(bare(model.network))
-    if model.coder is not None:
-        kind = type(model.coder)
-        if name_in(NETWORKS, kind) is None:
-            raise ValueError(
-                f'model has a coder of the kind {kind.__name__}, which cannot be '
-                'written; it should be one with its arguments in `config`, whose class '
-                'is in ddpm_teach.model_files.NETWORKS under a name')
-        check_config(model.coder)
-    if model.conditioner is not None:
-        kind = type(model.conditioner)
-        if name_in(CONDITIONERS, kind) is None:
-            raise ValueError(
-                f'model has a conditioner of the kind {kind.__name__}, which cannot be '
-                'written; it should be one with its arguments in `config`, whose class '
-                'is in ddpm_teach.model_files.CONDITIONERS under a name')
-        check_config(model.conditioner)
+    check_part(model, 'coder', 'NETWORKS', NETWORKS)
+    check_part(model, 'conditioner', 'CONDITIONERS', CONDITIONERS)
+
+
+def check_part(model: DDPM, part: str, name: str, registry: dict):
+    "That the coder or the conditioner of a model can be written, if it has one."
+    made = getattr(model, part)
+    if made is None:
+        return
+    kind = type(made)
+    if name_in(registry, kind) is None:
+        raise ValueError(
+            f'model has a {part} of the kind {kind.__name__}, which cannot be '
+            'written; it should be one with its arguments in `config`, whose class '
+            f'is in ddpm_teach.model_files.{name} under a name')
+    check_config(made)
 
 # %% ../nbs/tools/model_files.ipynb #62523d63
 def check_config(made: Any):
