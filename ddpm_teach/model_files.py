@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'NETWORKS', 'LIMITS', 'CONDITIONERS', 'LATER', 'WRAPPERS', 'name_in', 'wrapper', 'bare', 'plain_names',
-           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_part',
-           'check_config', 'written', 'save', 'at_most', 'as_today', 'class_of', 'said_of', 'conditioner_of',
+           'state_of', 'put_back', 'separate', 'is_sane', 'check_arguments', 'check_savable', 'check_config',
+           'check_part', 'written', 'save', 'at_most', 'as_today', 'class_of', 'said_of', 'conditioner_of',
            'empty_part', 'empty_parts', 'tensors_of_model', 'file_of_model', 'load']
 
 # %% ../nbs/tools/model_files.ipynb #30de0005
@@ -170,6 +170,15 @@ def check_savable(model: nn.Module):
     check_part(model, 'coder', 'NETWORKS', NETWORKS)
     check_part(model, 'conditioner', 'CONDITIONERS', CONDITIONERS)
 
+# %% ../nbs/tools/model_files.ipynb #62523d63
+def check_config(made: Any):
+    "That the arguments of a network or of a conditioner can be written."
+    config = getattr(made, 'config', None)
+    try:
+        check_arguments(json.loads(json.dumps(config)), type(made))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f'model cannot be written: {error}') from None
+
 
 def check_part(model: DDPM, part: str, name: str, registry: dict):
     "That the coder or the conditioner of a model can be written, if it has one."
@@ -183,15 +192,6 @@ def check_part(model: DDPM, part: str, name: str, registry: dict):
             'written; it should be one with its arguments in `config`, whose class '
             f'is in ddpm_teach.model_files.{name} under a name')
     check_config(made)
-
-# %% ../nbs/tools/model_files.ipynb #62523d63
-def check_config(made: Any):
-    "That the arguments of a network or of a conditioner can be written."
-    config = getattr(made, 'config', None)
-    try:
-        check_arguments(json.loads(json.dumps(config)), type(made))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f'model cannot be written: {error}') from None
 
 # %% ../nbs/tools/model_files.ipynb #30de0008
 def written(part: str, module: nn.Module, half: bool) -> dict[str, Tensor]:
